@@ -1,0 +1,78 @@
+# Everything a person or a CI runs. Needs make, Python >= 3.10 with venv, and a package index.
+#
+#   make demo      pictures from the bundled model: own small environment, no torch
+#   make test      own environment with everything, then all tests
+#   make check     lint, types and tests
+
+PYTHON ?= python3
+VENV ?= .venv
+DEMO_VENV ?= .venv-demo
+DEMO_OUT ?= slimpath-demo
+# torch goes in first and by an exact version: a bare `torch` may bring several GB of CUDA libraries.
+# For a CPU-only build: make test TORCH="torch==2.13.0 --index-url https://download.pytorch.org/whl/cpu"
+TORCH ?= torch==2.13.0
+PYTEST_ARGS ?= -n 2
+
+BIN := $(VENV)/bin
+PIP := -m pip --disable-pip-version-check install --quiet
+
+.PHONY: help demo install test check lint format types bench docs build clean
+.DEFAULT_GOAL := help
+
+help:
+	@sed -n 's/^# \{0,1\}//p' Makefile | head -5
+	@echo
+	@echo "targets: demo install test check lint format types bench docs build clean"
+
+demo: $(DEMO_VENV)/installed
+	$(DEMO_VENV)/bin/slimpath demo --out $(DEMO_OUT)
+
+install: $(VENV)/installed
+
+test: install
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+check: lint types test
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: install
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+types: install
+	$(BIN)/pyright --pythonpath $(BIN)/python
+
+bench: install
+	$(BIN)/python benchmarks/run.py
+
+docs: install
+	$(BIN)/python -m slimpath.cli.reference > docs/cli.md
+
+build: install
+	$(BIN)/python -m build --outdir dist .
+
+clean:
+	rm -rf build dist slimpath.egg-info .pytest_cache .ruff_cache .hypothesis
+
+# A stamp each: made anew when the dependencies change.
+$(DEMO_VENV)/installed: pyproject.toml
+	@$(call require_python)
+	$(PYTHON) -m venv $(DEMO_VENV)
+	$(DEMO_VENV)/bin/python $(PIP) -e ".[demo]"
+	@touch $@
+
+$(VENV)/installed: pyproject.toml
+	@$(call require_python)
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python $(PIP) --upgrade "pip>=24"
+	$(BIN)/python $(PIP) $(TORCH)
+	$(BIN)/python $(PIP) -e ".[dev]"
+	@mkdir -p .shim && ln -sfn .. .shim/slimpath
+	@touch $@
+
+define require_python
+$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 10) else "slimpath needs Python 3.10 or newer, $(PYTHON) is %d.%d; name another one: make PYTHON=python3.11" % sys.version_info[:2])'
+endef

@@ -1,0 +1,132 @@
+"""`slimpath export`: a checkpoint becomes a bundle, or one stand-alone ONNX file, checked on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .common import BAD_INPUT, Debug, Json, need, parse_numbers, parse_size, say, verb
+from .errors import CliError, InputError
+from .output import human_bytes, print_json, progress_bar
+
+if TYPE_CHECKING:
+    from ..export import ExportReport
+
+Progress = Callable[[str, int, int], None]
+
+
+class Target(str, Enum):
+    bundle = "bundle"
+    standalone = "standalone"
+
+
+@verb
+def export(
+    checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="A .safetensors file that `slimpath train` wrote.")],
+    out: Annotated[Path, typer.Option("--out", metavar="PATH", help="The folder (bundle) or file (stand-alone) to write.")],
+    to: Annotated[Target, typer.Option("--to", help="A bundle for slimpath, or one ordinary ONNX file.")] = Target.bundle,
+    size: Annotated[
+        list[str] | None,
+        typer.Option("--size", metavar="HxW", help="Input size; repeat for several.", show_default="the size it was trained at"),
+    ] = None,
+    widths: Annotated[
+        str | None, typer.Option("--widths", metavar="LIST", help="Widths of the bundle, for example 0.5,1.", show_default="all of the model")
+    ] = None,
+    name: Annotated[str | None, typer.Option("--name", help="Name of the bundle.", show_default="that of the checkpoint")] = None,
+    tasks: Annotated[
+        str | None, typer.Option("--tasks", metavar="LIST", help="Stand-alone: tasks to keep.", show_default="all")
+    ] = None,
+    width: Annotated[float, typer.Option("--width", min=0.01, max=1.0, help="Stand-alone: the one width it runs at.")] = 1.0,
+    top_k: Annotated[
+        int | None, typer.Option("--top-k", min=1, help="Stand-alone: experts a token visits.", show_default="as trained")
+    ] = None,
+    check: Annotated[bool, typer.Option("--check/--no-check", help="Run what was written and compare it with the network.")] = True,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Turn a checkpoint into something that deploys, and compare the two.
+
+    The exit code is 0 only if every difference is within tolerance.
+
+    \b
+    Examples:
+      slimpath export model.safetensors --out my_bundle
+      slimpath export model.safetensors --out my_bundle --size 224x224 --size 320x320 --widths 0.5,1
+      slimpath export model.safetensors --out depth.onnx --to standalone --tasks depth --width 0.5
+    """
+    need(("torch", "onnx", "onnxscript"), "export", "`slimpath export`")
+    if not checkpoint.is_file():
+        raise InputError(f"{checkpoint}: there is no such checkpoint file")
+    sizes = [parse_size(text) for text in size or ()] or None
+    with progress_bar("exporting", None, shown=not json) as bar:
+
+        def progress(what: str, done: int, total: int) -> None:
+            bar.update(bar.task_ids[0], description=what, completed=done, total=total)
+
+        if to is Target.bundle:
+            if tasks is not None or width != 1.0 or top_k is not None:
+                raise CliError("--tasks, --width and --top-k fix one configuration; a bundle holds them all", hint="add --to standalone, or leave them out")
+            chosen = sorted(parse_numbers(widths, "--widths", 0, 1)) if widths else None
+            report = _export_bundle(checkpoint, out, sizes, chosen, check, name, progress)
+        else:
+            if widths is not None or name is not None or (sizes and len(sizes) > 1):
+                raise CliError("a stand-alone file has one size, one width and no name", hint="use --width, and --size once")
+            kept = [task.strip() for task in tasks.split(",")] if tasks else None
+            report = _export_standalone(checkpoint, out, kept, width, top_k, sizes[0] if sizes else None, check, progress)
+    _print_outcome(report, json)
+    if not report.passed:
+        say("slimpath: the largest difference is above the tolerance: do not deploy this")
+        raise typer.Exit(BAD_INPUT)
+
+
+def _export_bundle(
+    checkpoint: Path,
+    out: Path,
+    sizes: list[tuple[int, int]] | None,
+    widths: list[float] | None,
+    check: bool,
+    name: str | None,
+    progress: Progress,
+) -> ExportReport:
+    from ..export import export_bundle
+
+    return export_bundle(checkpoint, out, sizes=sizes, widths=widths, check=check, name=name, progress=progress)
+
+
+def _export_standalone(
+    checkpoint: Path,
+    out: Path,
+    tasks: list[str] | None,
+    width: float,
+    top_k: int | None,
+    size: tuple[int, int] | None,
+    check: bool,
+    progress: Progress,
+) -> ExportReport:
+    from ..export import export_standalone
+
+    return export_standalone(
+        checkpoint, out, tasks=tasks, width=width, top_k=top_k, size=size, check=check, progress=progress
+    )
+
+
+def _print_outcome(report: ExportReport, json: bool) -> None:
+    if json:
+        print_json(
+            {
+                "path": str(report.path),
+                "bytes": report.size_bytes,
+                "weights_bytes": report.weights_bytes,
+                "worst_error": report.worst_error,
+                "passed": report.passed,
+                "graphs": report.graphs,
+            }
+        )
+        return
+    worst = report.worst_error
+    difference = "not compared with the network" if worst is None else f"largest difference from the network {worst:.1e}"
+    print(f"{report.path}: {human_bytes(report.size_bytes)}, {difference}")

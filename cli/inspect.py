@@ -1,0 +1,174 @@
+"""`slimpath inspect`: what a bundle holds, what it weighs, and whether it is whole."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from .common import BAD_INPUT, Debug, Json, say, verb
+from .output import human_bytes, human_flops, print_json, print_table
+
+if TYPE_CHECKING:
+    from ..runtime import Bundle, Manifest
+
+# A bundle is its weights and little else: at most 5 % more, or 2 MB where the weights are small.
+OVERHEAD_FACTOR = 1.05
+OVERHEAD_BYTES = 2_000_000
+
+
+@verb
+def inspect(
+    bundle: Annotated[Path | None, typer.Argument(metavar="[BUNDLE]", help="The bundle.", show_default="the bundled model")] = None,
+    verify: Annotated[bool, typer.Option("--verify/--no-verify", help="Read every byte and compare all hashes.")] = False,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Show what is in a bundle: files, tasks, configurations, accuracies, parity, provenance.
+
+    The exit code is 2 where the bundle is damaged or weighs more than its rule allows.
+
+    \b
+    Examples:
+      slimpath inspect
+      slimpath inspect my_bundle --verify
+      slimpath inspect my_bundle --json
+    """
+    from ..runtime import Bundle, bundled_path
+
+    opened = Bundle.open(bundle or bundled_path(), verify=verify)
+    report = describe_bundle(opened, verify)
+    if json:
+        print_json(report)
+    else:
+        _print_report(opened, report)
+    if not report["size_rule"]["passed"]:
+        say(f"slimpath: the bundle weighs {human_bytes(report['bytes'])}, its rule allows {human_bytes(report['size_rule']['limit'])}")
+        raise typer.Exit(BAD_INPUT)
+
+
+def describe_bundle(bundle: Bundle, verified: bool) -> dict[str, Any]:
+    """Everything that `inspect` prints, as one document."""
+    manifest = bundle.manifest
+    total = sum(path.stat().st_size for path in Path(bundle.path).iterdir() if path.is_file())
+    weights = manifest.weights.bytes
+    limit = max(OVERHEAD_FACTOR * weights, weights + OVERHEAD_BYTES)
+    return {
+        "path": str(bundle.path),
+        "name": manifest.name,
+        "family": manifest.family,
+        "licence": manifest.licence,
+        "slimpath_version": manifest.slimpath_version,
+        "digest": bundle.digest,
+        "verified": verified,
+        "bytes": total,
+        "weights_bytes": weights,
+        "overhead_bytes": total - weights,
+        "size_rule": {"limit": limit, "passed": total <= limit},
+        "tasks": manifest.tasks,
+        "sizes": manifest.sizes,
+        "encoder": manifest.encoder,
+        "configurations": list_configurations(manifest),
+        "graphs": manifest.graphs,
+        "accuracies": manifest.accuracies,
+        "provenance": manifest.provenance,
+    }
+
+
+def list_configurations(manifest: Manifest) -> list[dict[str, Any]]:
+    """Cost of every (size, encoder width, top_k) with every task decoded at the nearest decoder width, one image."""
+    count = len(manifest.tasks)
+    rows: list[dict[str, Any]] = []
+    for encoder in (graph for graph in manifest.graphs if graph.kind == "encoder"):
+        heads = [_nearest_head(manifest, encoder.size_hw, task.name, encoder.width) for task in manifest.tasks]
+        # Mixture of experts: each task is a row of its own. Dense: all tasks of an image share one.
+        row_count = count if manifest.is_moe else 1
+        for top_k in range(1, manifest.encoder.top_k + 1) if manifest.is_moe else (0,):
+            cost = encoder.cost
+            flops = cost.flops_image + row_count * (cost.flops_row + top_k * cost.flops_row_per_expert)
+            rows.append(
+                {
+                    "size_hw": list(encoder.size_hw),
+                    "width": encoder.width,
+                    "top_k": top_k,
+                    "flops_encoder": flops,
+                    "flops_heads": sum(head.cost.flops_row for head in heads),
+                    "parameters": encoder.parameters + sum(head.parameters for head in heads),
+                    "units": encoder.units,
+                }
+            )
+    return rows
+
+
+def _nearest_head(manifest: Manifest, size_hw: tuple[int, int], task: str, width: float) -> Any:
+    heads = [graph for graph in manifest.graphs if graph.kind == "head" and graph.task == task and graph.size_hw == size_hw]
+    return min(heads, key=lambda head: abs(head.width - width))
+
+
+def _print_report(bundle: Bundle, report: dict[str, Any]) -> None:
+    manifest = bundle.manifest
+    print(f"{report['name']}  ({report['family']}, {report['licence']}, written by slimpath {report['slimpath_version']})")
+    print(f"{report['path']}  {report['digest'][:16]}{'  all hashes verified' if report['verified'] else ''}")
+    rule = report["size_rule"]
+    print(
+        f"{human_bytes(report['bytes'])} = weights {human_bytes(report['weights_bytes'])} + {human_bytes(report['overhead_bytes'])}; "
+        f"the rule allows {human_bytes(rule['limit'])}: {'pass' if rule['passed'] else 'FAIL'}\n"
+    )
+    _print_files(bundle)
+    tasks = [(task.name, task.kind, task.channels, task.unit or "-", task.description) for task in manifest.tasks]
+    print_table("tasks", ("task", "kind", "channels", "unit", "what"), tasks, numeric=(2,))
+    configurations = [
+        (
+            _size(row["size_hw"]),
+            f"{row['width']:g}",
+            row["top_k"] or "-",
+            human_flops(row["flops_encoder"]),
+            human_flops(row["flops_heads"]),
+            f"{row['parameters'] / 1e6:.2f} M",
+        )
+        for row in report["configurations"]
+    ]
+    names = ("size", "width", "top_k", "encoder", "all heads", "parameters")
+    print_table("configurations, all tasks of one image", names, configurations, numeric=(1, 2, 3, 4, 5))
+    _print_accuracies(manifest)
+    if manifest.provenance:
+        print_table("provenance", ("what", "value"), [(key, value) for key, value in manifest.provenance.items()])
+
+
+def _print_files(bundle: Bundle) -> None:
+    manifest = bundle.manifest
+    rows: list[tuple[object, ...]] = [(manifest.weights.file, human_bytes(manifest.weights.bytes), "", "", "")]
+    for graph in manifest.graphs:
+        parity = graph.parity
+        error = "unmeasured" if parity is None else f"{parity.max_abs_error:.1e} (allowed {parity.tolerance:.1e})"
+        verdict = "-" if parity is None else "pass" if parity.passed else "FAIL"
+        rows.append((graph.file, human_bytes(graph.bytes), human_bytes(graph.weight_bytes), error, verdict))
+    columns = ("file", "size", "of the weights", "largest difference from the network", "parity")
+    print_table("files", columns, rows, numeric=(1, 2))
+
+
+def _print_accuracies(manifest: Manifest) -> None:
+    if not manifest.accuracies:
+        print("accuracies: unmeasured\n")
+        return
+    rows = [
+        (
+            point.task,
+            f"{point.encoder_width:g}",
+            point.top_k or "-",
+            f"{point.decoder_width:g}",
+            f"{point.value:.4g} {point.metric}",
+            "-" if point.ci_low is None or point.ci_high is None else f"{point.ci_low:.4g} to {point.ci_high:.4g}",
+            f"{point.trivial:.4g}",
+            point.samples,
+            point.source,
+        )
+        for point in manifest.accuracies
+    ]
+    names = ("task", "encoder", "top_k", "decoder", "accuracy", "95 % interval", "trivial", "images", "source")
+    print_table("accuracies", names, rows, numeric=(1, 2, 3, 6, 7))
+
+
+def _size(size_hw: list[int]) -> str:
+    return f"{size_hw[0]}x{size_hw[1]}"

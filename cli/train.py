@@ -1,0 +1,64 @@
+"""`slimpath train`: from settings to a checkpoint, in slices if need be."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .common import Debug, Json, need, verb
+from .output import human_bytes, print_json
+
+if TYPE_CHECKING:
+    from ..training.config import TrainConfig
+
+
+@verb
+def train(
+    config: Annotated[str, typer.Argument(metavar="CONFIG", help='A preset ("bundled", "smoke") or a .json file of settings.')],
+    settings: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE...]", help="Settings that differ.", show_default=False)] = None,
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for checkpoint, state, log and plot.")] = Path("runs/train"),
+    minutes: Annotated[
+        float | None, typer.Option("--minutes", min=0.0, help="Stop cleanly after this time; the next call goes on.", show_default="all steps")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume/--no-resume", help="Go on from the state in DIR, if there is one.")] = True,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Train a slimmable multi-task model, or go on training it.
+
+    \b
+    Examples:
+      slimpath train smoke --out runs/smoke
+      slimpath train bundled device=cuda lr=1e-3 --out runs/mine
+      slimpath train runs/mine/config.json --out runs/mine --minutes 10
+    """
+    need(("torch", "matplotlib"), "train", "`slimpath train`")
+    from ..training.config import with_overrides
+    from ..training.run_train import train as run_training
+
+    chosen = with_overrides(read_config(config), settings or [])
+    result = run_training(chosen, out, minutes=minutes, resume=resume, progress=not json)
+    size = result.checkpoint.stat().st_size
+    if json:
+        print_json({**dataclasses.asdict(result), "finished": result.finished, "bytes": size})
+        return
+    rest = "finished" if result.finished else "the same command goes on"
+    print(f"log {result.log}, plot {result.plot}")
+    print(f"{result.checkpoint}: {human_bytes(size)}, step {result.step} of {result.steps}, {result.minutes:.1f} min; {rest}")
+
+
+def read_config(name: str) -> TrainConfig:
+    """Settings from a preset's name or a .json file.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ConfigError: neither a preset nor usable settings.
+    """
+    from ..training.config import TrainConfig, preset
+
+    if name.endswith(".json") or Path(name).is_file():
+        return TrainConfig.from_json(Path(name).read_text(encoding="utf-8"))
+    return preset(name)

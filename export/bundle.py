@@ -1,0 +1,207 @@
+"""Checkpoint to bundle: one weights file, one encoder graph per (size, width), one head graph per (task, size, width)."""
+
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .. import __version__
+from ..models import MultiTaskModel, load_checkpoint
+from ..runtime.manifest import MANIFEST_FILE, SCHEMA_VERSION, GraphSpec, Manifest, Parity, WeightsSpec, encode_manifest
+from . import describe, parity, slim
+from .errors import ExportError, ParityError, TargetExistsError
+from .graphs import trace_encoder, trace_head
+from .report import ExportReport, Progress, no_progress
+from .weights import WEIGHTS_FILE, WeightsFile, bundle_tensors
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One graph to make."""
+
+    size_hw: tuple[int, int]
+    width: float
+    task: str | None
+
+    @property
+    def file(self) -> str:
+        size = f"{self.size_hw[0]}x{self.size_hw[1]}-w{self.width:g}"
+        return f"encoder-{size}.onnx" if self.task is None else f"head-{self.task}-{size}.onnx"
+
+
+def export_bundle(
+    checkpoint: Path | str,
+    out: Path | str,
+    *,
+    sizes: list[tuple[int, int]] | None = None,
+    widths: list[float] | None = None,
+    check: bool = True,
+    name: str | None = None,
+    progress: Progress = no_progress,
+) -> ExportReport:
+    """Write the bundle of a checkpoint; the folder appears whole or not at all.
+
+    Args:
+        sizes: Input sizes (height, width); the size that the model was trained at by default.
+        widths: Encoder and decoder widths; the model's by default.
+        check: Run every graph in ONNX Runtime against the network and store the result.
+
+    Raises:
+        TargetExistsError: `out` exists.
+        ExportError: sizes or widths that the model cannot have.
+        ParityError: a graph differs from the network (nothing is left behind).
+    """
+    model, metadata = load_checkpoint(checkpoint)
+    return export_model(
+        model, metadata, Path(out), sizes=sizes, widths=widths, check=check, name=name or Path(checkpoint).stem, progress=progress
+    )
+
+
+def export_model(
+    model: MultiTaskModel,
+    metadata: dict[str, Any],
+    out: Path,
+    *,
+    sizes: list[tuple[int, int]] | None = None,
+    widths: list[float] | None = None,
+    check: bool = True,
+    name: str = "model",
+    progress: Progress = no_progress,
+) -> ExportReport:
+    """`export_bundle` for a model in memory; `metadata` is what a checkpoint carries beside the weights."""
+    if out.exists() or out.is_symlink():
+        raise TargetExistsError(f"{out} exists; a bundle never changes once written: remove it or choose another place")
+    sizes = _checked_sizes(model, sizes)
+    model = model.eval()
+    out.parent.mkdir(parents=True, exist_ok=True)
+    folder = out.with_name(f".{out.name}.{os.getpid()}.tmp")
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    try:
+        manifest = _write(model, metadata, folder, sizes, widths, check, name, progress)
+        folder.rename(out)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    errors = [graph.parity.max_abs_error for graph in manifest.graphs if graph.parity is not None]
+    size = sum(file.stat().st_size for file in out.iterdir())
+    return ExportReport(out, size, manifest.weights.bytes, len(manifest.graphs), max(errors, default=None), True)
+
+
+def _write(
+    model: MultiTaskModel,
+    metadata: dict[str, Any],
+    folder: Path,
+    sizes: list[tuple[int, int]],
+    widths: list[float] | None,
+    check: bool,
+    name: str,
+    progress: Progress,
+) -> Manifest:
+    config = model.config
+    weights = WeightsFile.write(folder / WEIGHTS_FILE, bundle_tensors(model, sizes))
+    encoder_widths = describe.encoder_widths(config, widths)
+    jobs = list(_jobs(model, sizes, encoder_widths, widths))
+    graphs: list[GraphSpec] = []
+    sized = {size: model if size == config.image_hw else model.resized(size) for size in sizes}
+    # What every head is checked on: real tokens of every task, computed once per size.
+    cases = {size: parity.encoder_case(sized[size], 1.0, parity.default_rows(model)) for size in sizes if check}
+    for done, job in enumerate(jobs):
+        progress(job.file, done, len(jobs))
+        graphs.append(_write_graph(sized[job.size_hw], job, weights, folder, cases.get(job.size_hw)))
+    progress("manifest", len(jobs), len(jobs))
+    manifest = Manifest(
+        schema_version=SCHEMA_VERSION,
+        name=name,
+        family="vit",
+        slimpath_version=__version__,
+        licence=str(metadata.get("licence", "unknown")),
+        tasks=describe.task_specs(config, metadata),
+        preprocessing=describe.preprocessing(metadata),
+        encoder=describe.encoder_spec(config),
+        sizes=tuple(sizes),
+        widths=encoder_widths,
+        graphs=tuple(graphs),
+        weights=WeightsSpec(WEIGHTS_FILE, weights.size_bytes, weights.sha256, weights.header_sha256),
+        model=config.to_dict(),
+        provenance=metadata.get("provenance", {}),
+    )
+    (folder / MANIFEST_FILE).write_bytes(encode_manifest(manifest))
+    return manifest
+
+
+def _jobs(
+    model: MultiTaskModel, sizes: list[tuple[int, int]], encoder_widths: tuple[float, ...], widths: list[float] | None
+) -> Iterator[_Job]:
+    for size in sizes:
+        for width in encoder_widths:
+            yield _Job(size, width, None)
+        for head in model.config.tasks:
+            for width in describe.head_widths(model.config, head, widths):
+                yield _Job(size, width, head.name)
+
+
+def _write_graph(
+    model: MultiTaskModel, job: _Job, weights: WeightsFile, folder: Path, case: parity.EncoderCase | None
+) -> GraphSpec:
+    traced = trace_encoder(model, job.width) if job.task is None else trace_head(model, job.task, job.width)
+    referred = slim.refer_to_weights(traced, weights, job.size_hw)
+    slim.strip(traced)
+    path = folder / job.file
+    slim.save(traced, path)
+    cost, parameters = describe.graph_cost(model, job.task, job.width)
+    config = model.config
+    return GraphSpec(
+        file=job.file,
+        kind="encoder" if job.task is None else "head",
+        size_hw=job.size_hw,
+        width=job.width,
+        task=job.task,
+        units=describe.encoder_units(config, job.width) if job.task is None else describe.head_units(config, job.width),
+        bytes=path.stat().st_size,
+        sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
+        weight_bytes=referred,
+        parameters=parameters,
+        cost=cost,
+        parity=_check_graph(model, job, path, case) if case is not None else None,
+    )
+
+
+def _check_graph(model: MultiTaskModel, job: _Job, path: Path, head_case: parity.EncoderCase) -> Parity:
+    run = parity.onnxruntime_runner(path)
+    result = _check_encoder(model, job, run) if job.task is None else _check_head(head_case, model, job, run)
+    if not result.passed:
+        raise ParityError(
+            f"{job.file} differs from the network by {result.max_abs_error:.2e}, "
+            f"allowed {result.tolerance * max(1.0, result.max_abs_reference):.2e}"
+        )
+    return result
+
+
+def _check_encoder(model: MultiTaskModel, job: _Job, run: parity.Run) -> Parity:
+    case = parity.encoder_case(model, job.width, parity.default_rows(model))
+    references = [value for value in (case.features.tokens_BND, case.features.detail_ICHW) if value is not None]
+    answers = run({name: value.numpy() for name, value in case.inputs.items()})
+    return parity.compare(answers, references, seed=case.seed, min_gap=case.min_gap)
+
+
+def _check_head(case: parity.EncoderCase, model: MultiTaskModel, job: _Job, run: parity.Run) -> Parity:
+    assert job.task is not None
+    tokens, detail = case.features.tokens_BND, case.features.detail_ICHW
+    inputs = {"tokens": tokens}
+    if detail is not None and not model.config.task(job.task).pooled:
+        inputs["detail"] = detail[case.inputs["image_index"]]
+    reference = parity.head_reference(model, job.task, job.width, tokens, inputs.get("detail"))
+    answers = run({name: value.numpy() for name, value in inputs.items()})
+    return parity.compare(answers, [reference], seed=case.seed, min_gap=case.min_gap)
+
+
+def _checked_sizes(model: MultiTaskModel, sizes: list[tuple[int, int]] | None) -> list[tuple[int, int]]:
+    patch = model.config.patch
+    chosen = list(dict.fromkeys(sizes or [model.config.image_hw]))
+    for height, width in chosen:
+        if height < patch or width < patch or height % patch or width % patch:
+            raise ExportError(f"a size must be multiples of the patch, {patch}, got {height}x{width}")
+    return chosen

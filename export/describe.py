@@ -1,0 +1,115 @@
+"""From a network to the words of the manifest: tasks, preprocessing, encoder, cost of every graph."""
+
+from typing import Any
+
+import msgspec
+
+from ..models import ModelConfig, MultiTaskModel
+from ..models.config import HeadConfig
+from ..models.flops import encoder_cost, head_cost
+from ..models.widths import kept, merged_widths
+from ..runtime.manifest import Cost, EncoderSpec, Preprocessing, RouterSpec
+from ..runtime.tasks import TaskSpec
+from .errors import ExportError
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+_UNITS = {
+    "classes": "class id",
+    "depth": "m",
+    "normals": "unit vector",
+    "probability": "probability",
+    "image_classes": "probability",
+}
+
+
+def task_specs(config: ModelConfig, metadata: dict[str, Any]) -> tuple[TaskSpec, ...]:
+    """The checkpoint's own description of each task where it has one, numbered classes where not.
+
+    Raises:
+        ExportError: the description does not fit the network's heads.
+    """
+    try:
+        described = {spec.name: spec for spec in msgspec.convert(metadata.get("tasks", []), list[TaskSpec])}
+    except msgspec.ValidationError as error:
+        raise ExportError(f"the checkpoint's task descriptions are damaged: {error}") from error
+    specs = []
+    for head in config.tasks:
+        spec = described.get(head.name) or _plain_spec(head)
+        if (spec.kind, spec.channels) != (head.kind, head.channels):
+            raise ExportError(
+                f"task '{head.name}' is described as {spec.kind} with {spec.channels} channels, "
+                f"but the network has {head.kind} with {head.channels}"
+            )
+        specs.append(spec)
+    return tuple(specs)
+
+
+def _plain_spec(head: HeadConfig) -> TaskSpec:
+    named = head.kind in ("classes", "image_classes")
+    classes = tuple(f"class_{number}" for number in range(head.channels)) if named else ()
+    return TaskSpec(head.name, head.kind, head.channels, classes=classes, unit=_UNITS[head.kind])
+
+
+def preprocessing(metadata: dict[str, Any]) -> Preprocessing:
+    """The checkpoint's preprocessing, or ImageNet statistics with letterbox."""
+    given = metadata.get("preprocessing")
+    if given is not None:
+        return msgspec.convert(given, Preprocessing)
+    pad = tuple(round(255 * mean) for mean in IMAGENET_MEAN)
+    return Preprocessing("letterbox", IMAGENET_MEAN, IMAGENET_STD, pad_rgb=(pad[0], pad[1], pad[2]))
+
+
+def encoder_spec(config: ModelConfig) -> EncoderSpec:
+    """Dimensions and the names of every task's routers in the weights file."""
+    routers = {}
+    if config.moe_blocks:
+        levels = range(len(config.moe_blocks))
+        for task in config.task_names:
+            weights = tuple(f"routers.{task}.weight.{level}" for level in levels)
+            routers[task] = RouterSpec(weights, tuple(f"routers.{task}.bias.{level}" for level in levels))
+    experts, top_k = (config.experts, config.top_k) if config.moe_blocks else (0, 0)
+    return EncoderSpec(
+        dim=config.dim,
+        depth=config.depth,
+        heads=config.heads,
+        patch=config.patch,
+        moe_blocks=config.moe_blocks,
+        experts=experts,
+        top_k=top_k,
+        detail_channels=config.detail_channels,
+        routers=routers,
+    )
+
+
+def encoder_widths(config: ModelConfig, widths: list[float] | None) -> tuple[float, ...]:
+    """Encoder widths that differ in at least one layer."""
+    units = [config.heads]
+    units += [config.mlp_hidden] if len(config.moe_blocks) < config.depth else []
+    units += [config.expert_hidden] if config.moe_blocks else []
+    units += [config.detail_hidden] if config.detail_channels else []
+    return merged_widths(widths or config.widths, units)
+
+
+def head_widths(config: ModelConfig, head: HeadConfig, widths: list[float] | None) -> tuple[float, ...]:
+    """Decoder widths of a task that differ in at least one layer."""
+    units = [2 * config.decoder_hidden] if head.pooled else [2 * config.decoder_hidden, config.decoder_hidden]
+    return merged_widths(widths or config.widths, units)
+
+
+def encoder_units(config: ModelConfig, width: float) -> dict[str, int]:
+    units = {"heads": kept(config.heads, width), "hidden": kept(config.mlp_hidden, width)}
+    if config.moe_blocks:
+        units["expert_hidden"] = kept(config.expert_hidden, width)
+    return units
+
+
+def head_units(config: ModelConfig, width: float) -> dict[str, int]:
+    return {"hidden": kept(config.decoder_hidden, width), "coarse_hidden": kept(2 * config.decoder_hidden, width)}
+
+
+def graph_cost(model: MultiTaskModel, task: str | None, width: float) -> tuple[Cost, int]:
+    """FLOPs of a graph in the manifest's terms, and its parameters."""
+    config = model.config
+    cost = encoder_cost(config, width) if task is None else head_cost(config, config.task(task), width)
+    return Cost(cost.flops_image, cost.flops_row, cost.flops_row_per_expert), cost.parameters

@@ -1,0 +1,52 @@
+"""ONNX lowering of `slimpath::expert_ffn`: 16 experts are 71 nodes a layer, exact, no token dropped.
+
+Axes: T tokens, K ranks, D embedding, E experts, P = T*K (token, rank) pairs.
+
+One NonZero over [E+1, P] lists the pairs expert by expert; gather their tokens, split by counts, one feed-forward per
+expert, concatenate, gather back by the inverse permutation, weigh and sum over ranks. Row E collects the pairs of
+nobody (ranks beyond a row's top_k), which cost a copy and no arithmetic. The inverse comes from ScatterElements with
+unique indices: a reducing ScatterND over repeated indices races on ONNX Runtime's CPU threads.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+from onnxscript import opset20 as op
+
+from ..models.dispatch import expert_ffn_op  # noqa: F401  importing it registers the operator
+
+INT64 = ir.DataType.INT64.value
+
+
+def expert_ffn_to_onnx(
+    tokens_TD: Any,
+    expert_TK: Any,
+    weight_TK: Any,
+    up: Sequence[Any],
+    up_bias: Sequence[Any],
+    down: Sequence[Any],
+    down_bias: Sequence[Any],
+) -> Any:
+    """Build the nodes; called by the exporter with symbolic values."""
+    experts, ranks = len(up), int(expert_TK.shape[1])
+    flat_1P = op.Reshape(expert_TK, op.Constant(value_ints=[1, -1]))
+    experts_E1 = op.Constant(value=ir.tensor(np.arange(experts + 1, dtype=np.int64)[:, None]))
+    chosen_EP = op.Equal(experts_E1, flat_1P)
+    pair_P = op.Gather(op.NonZero(chosen_EP), op.Constant(value_int=1), axis=0)
+    counts_E = op.ReduceSum(op.Cast(chosen_EP, to=INT64), op.Constant(value_ints=[1]), keepdims=0)
+    tokens_PD = op.Gather(tokens_TD, op.Div(pair_P, op.Constant(value_int=ranks)), axis=0)
+    # num_outputs tells the builder how many values to make; ONNX forbids it beside the counts, `slim.py` takes it off.
+    parts = op.Split(tokens_PD, counts_E, axis=0, num_outputs=experts + 1)
+    answers = []
+    for part, up_UD, up_bias_U, down_UD, down_bias_D in zip(parts, up, up_bias, down, down_bias):
+        hidden = op.Gelu(op.Gemm(part, up_UD, up_bias_U, transB=1))
+        answers.append(op.Gemm(hidden, down_UD, down_bias_D))
+    answers_PD = op.Concat(*answers, parts[experts], axis=0)
+    one = op.Constant(value_int=1)
+    place_P = op.ScatterElements(pair_P, pair_P, op.Range(op.Constant(value_int=0), op.Size(pair_P), one), axis=0)
+    shape = op.Concat(op.Shape(expert_TK), op.Constant(value_ints=[-1]), axis=0)
+    answers_TKD = op.Reshape(op.Gather(answers_PD, place_P, axis=0), shape)
+    rank_axis = op.Constant(value_ints=[1])
+    return op.Squeeze(op.MatMul(op.Unsqueeze(weight_TK, rank_axis), answers_TKD), rank_axis)

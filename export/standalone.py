@@ -1,0 +1,164 @@
+"""One self-contained ONNX file for one configuration and task set, preprocessing included: plain ONNX Runtime and
+OpenVINO run it, no runtime of ours needed.
+
+Input `image`: uint8 [height, width, 3], RGB, any size. Outputs: one per task at network size (classes: int64 ids
+[H, W]; depth metres [H, W]; normals [3, H, W]; probability [H, W]; image classes: probabilities [K]), and `content_box`
+int64 [4]: top, left, height, width of the picture inside the network's plane (the rest is letterbox padding).
+"""
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+import torch
+from torch import Tensor, nn
+
+from ..models import MultiTaskModel, activate, load_checkpoint
+from ..models.encoder import narrowed
+from ..models.widths import kept
+from . import describe, parity, slim
+from .errors import ExportError, ParityError, TargetExistsError
+from .graphs import trace
+from .letterbox import Letterbox
+from .report import ExportReport, Progress, no_progress
+
+CONTENT_BOX = "content_box"
+
+
+class Standalone(nn.Module):
+    """A whole configuration as one network: letterbox, encoder with the tasks' routers built in, heads, units."""
+
+    def __init__(self, model: MultiTaskModel, letterbox: Letterbox, tasks: list[str], width: float, top_k: int) -> None:
+        super().__init__()
+        self.letterbox, self.tasks, self.config = letterbox, tasks, model.config
+        self.encoder = narrowed(model.encoder, width)
+        self.heads = nn.ModuleDict({task: narrowed(model.heads[task], width) for task in tasks})
+        self.top_k = top_k
+        router, bias = model.stacked_routers(tasks)
+        self.register_buffer("router", None if router is None else router.detach())
+        self.register_buffer("router_bias", None if bias is None else bias.detach())
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        plane, box = self.letterbox(image)
+        rows = len(self.tasks)
+        index = torch.zeros(rows, dtype=torch.long)
+        top_k = torch.full((rows,), self.top_k) if self.router is not None else None
+        features = self.encoder(plane, index, top_k, self.router, self.router_bias)
+        answers = [self._answer(task, row, features) for row, task in enumerate(self.tasks)]
+        return (*answers, box)
+
+    def _answer(self, task: str, row: int, features: "tuple[Tensor, Tensor | None, list]") -> Tensor:
+        tokens, detail = features[0][row : row + 1], features[1]
+        kind = self.config.task(task).kind
+        values = activate(kind, self.heads[task](tokens, detail))[0]
+        if kind == "classes":
+            return values.argmax(dim=0)
+        return values if kind in ("normals", "image_classes") else values[0]
+
+
+def export_standalone(
+    checkpoint: Path | str,
+    out_file: Path | str,
+    *,
+    tasks: list[str] | None = None,
+    width: float = 1.0,
+    top_k: int | None = None,
+    size: tuple[int, int] | None = None,
+    check: bool = True,
+    progress: Progress = no_progress,
+) -> ExportReport:
+    """Write one ONNX file of one configuration of a checkpoint; it appears whole or not at all.
+
+    Raises:
+        TargetExistsError: `out_file` exists.
+        ExportError: a task, width, top_k or size that the model does not have.
+        ParityError: the file differs from the network (nothing is left behind).
+    """
+    model, metadata = load_checkpoint(checkpoint)
+    out = Path(out_file)
+    if out.exists():
+        raise TargetExistsError(f"{out} exists; remove it or choose another name")
+    chosen, top_k = _checked(model, tasks, width, top_k)
+    size = size or model.config.image_hw
+    if size != model.config.image_hw:
+        model = model.resized(size)
+    spec = describe.preprocessing(metadata)
+    progress("tracing", 0, 2)
+    network = Standalone(model, Letterbox(spec, size), chosen, width, top_k).eval()
+    example = torch.randint(0, 256, (size[0] + 8, size[1] + 24, 3), dtype=torch.uint8)
+    auto = torch.export.Dim.DYNAMIC
+    traced = trace(network, {"image": example}, [*chosen, CONTENT_BOX], dynamic=({0: auto, 1: auto},))
+    slim.strip(traced)
+    traced.metadata_props["slimpath"] = json.dumps(_label(model, metadata, chosen, width, top_k))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
+    try:
+        ir.save(traced, str(temporary))
+        progress("checking", 1, 2)
+        worst = _check(network, temporary) if check else None
+        temporary.replace(out)
+    finally:
+        temporary.unlink(missing_ok=True)
+    progress("done", 2, 2)
+    return ExportReport(out, out.stat().st_size, out.stat().st_size, 1, worst, True)
+
+
+def _checked(model: MultiTaskModel, tasks: list[str] | None, width: float, top_k: int | None) -> tuple[list[str], int]:
+    config = model.config
+    chosen = list(dict.fromkeys(tasks or config.task_names))
+    unknown = [task for task in chosen if task not in config.task_names]
+    if unknown:
+        raise ExportError(f"unknown task {', '.join(unknown)}; this model has {', '.join(config.task_names)}")
+    kept(config.heads, width)
+    largest = config.top_k if config.moe_blocks else 1
+    if top_k is not None and not 1 <= top_k <= largest:
+        raise ExportError(f"top_k must lie in 1..{largest}, got {top_k}")
+    return chosen, top_k or largest
+
+
+def _label(model: MultiTaskModel, metadata: dict, tasks: list[str], width: float, top_k: int) -> dict:
+    specs = {spec.name: spec for spec in describe.task_specs(model.config, metadata)}
+    classes = {task: list(specs[task].classes) for task in tasks if specs[task].classes}
+    size, licence = list(model.config.image_hw), metadata.get("licence", "unknown")
+    return {"tasks": tasks, "classes": classes, "width": width, "top_k": top_k, "size_hw": size, "licence": licence}
+
+
+@torch.no_grad()
+def _check(network: Standalone, path: Path) -> float:
+    """Largest error over all float outputs on clear images, at two image sizes; class ids may differ where scores tie."""
+    run = parity.onnxruntime_runner(path)
+    worst = 0.0
+    for seed, (height, width) in enumerate([network.letterbox.size_hw, (97, 143)]):
+        image = _clear_image(network, height, width, 1000 * seed)
+        answers = run({"image": image.numpy()})
+        for task, answer, reference in zip(network.tasks, answers, network(image)):
+            if reference.dtype == torch.int64:
+                differing = float(np.mean(answer != reference.numpy()))
+                if differing > 1e-3:
+                    raise ParityError(f"'{task}' differs from the network in {differing:.2%} of the pixels")
+                continue
+            result = parity.compare([answer], [reference], seed=seed, min_gap=None)
+            worst = max(worst, result.max_abs_error)
+            if not result.passed:
+                raise ParityError(f"'{task}' differs from the network by {result.max_abs_error:.2e}")
+    return worst
+
+
+def _clear_image(network: Standalone, height: int, width: int, seed: int) -> Tensor:
+    """A random picture for which no routing decision of any task is near a tie."""
+    for number in range(seed, seed + parity.MAX_SEEDS):
+        generator = torch.Generator().manual_seed(number)
+        coarse = torch.rand(1, 3, 1 + height // 8, 1 + width // 8, generator=generator)
+        picture = torch.nn.functional.interpolate(coarse, size=(height, width), mode="bilinear", align_corners=False)
+        image = (picture[0].permute(1, 2, 0) * 255).round().to(torch.uint8)
+        if network.router is None:
+            return image
+        rows = len(network.tasks)
+        index, top_k = torch.zeros(rows, dtype=torch.long), torch.full((rows,), network.top_k)
+        plane = network.letterbox(image)[0]
+        features = network.encoder(plane, index, top_k, network.router, network.router_bias)
+        if min(parity.routing_gap(routing, network.top_k) for routing in features.routings) >= parity.MIN_GAP:
+            return image
+    raise ParityError(f"no picture among {parity.MAX_SEEDS} routes clearly (gap >= {parity.MIN_GAP})")

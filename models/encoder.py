@@ -1,0 +1,154 @@
+"""The encoder: a pre-norm ViT whose heads and hidden units are slimmed, with task-routed experts in some blocks.
+
+Sources: Dosovitskiy et al. 2020 (ViT); Fan et al. 2022 (M3ViT); nested widths as in docs/architecture.md.
+Axes: I images, B rows (an image with one task), N tokens (class token first), D embedding, L MoE blocks, E experts,
+C detail channels, H and W image sides.
+"""
+
+import copy
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .config import ModelConfig
+from .layers import NORM_EPS, InvertedBottleneck, SlimAttention, SlimMlp, linear_init
+from .moe import Routing, SlimExperts, route
+
+DETAIL_STRIDE = 4
+
+
+class Features(NamedTuple):
+    """What heads read: tokens of every row, shallow detail of every image, and how the rows were routed."""
+
+    tokens_BND: Tensor
+    detail_ICHW: Tensor | None
+    routings: list[Routing]
+
+
+class Block(nn.Module):
+    """Pre-norm transformer block; the feed-forward part is dense or a mixture of experts."""
+
+    def __init__(self, config: ModelConfig, index: int) -> None:
+        super().__init__()
+        self.is_moe = index in config.moe_blocks
+        self.norm1 = nn.LayerNorm(config.dim, eps=NORM_EPS)
+        self.attn = SlimAttention(config.dim, config.heads)
+        self.norm2 = nn.LayerNorm(config.dim, eps=NORM_EPS)
+        self.mlp = None if self.is_moe else SlimMlp(config.dim, config.mlp_hidden)
+        self.experts = SlimExperts(config.dim, config.expert_hidden, config.experts) if self.is_moe else None
+
+    def attend(self, tokens_BND: Tensor, width: float) -> Tensor:
+        """Tokens plus their attention."""
+        return tokens_BND + self.attn(self.norm1(tokens_BND), width)
+
+    def feed(self, tokens_BND: Tensor, width: float) -> Tensor:
+        """Tokens plus their dense feed-forward part; MoE blocks are routed by `Encoder.forward`."""
+        assert self.mlp is not None
+        return tokens_BND + self.mlp(self.norm2(tokens_BND).flatten(0, 1), width).reshape(tokens_BND.shape)
+
+
+class DetailStem(nn.Module):
+    """Shallow features at a quarter of the resolution, once per image: what a patch of 16 pixels blurs away."""
+
+    def __init__(self, channels: int, hidden: int) -> None:
+        super().__init__()
+        self.embed = nn.Conv2d(3, channels, kernel_size=DETAIL_STRIDE, stride=DETAIL_STRIDE)
+        self.blocks = nn.ModuleList([InvertedBottleneck(channels, hidden) for _ in range(2)])
+
+    def forward(self, image_I3HW: Tensor, width: float) -> Tensor:
+        stream = self.embed(image_I3HW)
+        for block in self.blocks:
+            stream = block(stream, width)
+        return stream
+
+
+class Encoder(nn.Module):
+    """Images to tokens, one row per (image, task). Routers are inputs: the task is not part of the graph."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        height, width = config.grid_hw
+        self.patch_embed = nn.Conv2d(3, config.dim, kernel_size=config.patch, stride=config.patch)
+        self.class_token = linear_init(1, 1, config.dim)
+        self.position = linear_init(1, 1 + height * width, config.dim)
+        self.blocks = nn.ModuleList([Block(config, index) for index in range(config.depth)])
+        self.detail = DetailStem(config.detail_channels, config.detail_hidden) if config.detail_channels else None
+
+    def embed(self, image_I3HW: Tensor) -> Tensor:
+        """Patches, row by row, behind the class token, with their positions: [I, N, D]."""
+        patches_IND = self.patch_embed(image_I3HW).flatten(2).transpose(1, 2)
+        class_I1D = self.class_token.expand(image_I3HW.shape[0], -1, -1).to(patches_IND.dtype)
+        return torch.cat([class_I1D, patches_IND], dim=1) + self.position
+
+    def forward(
+        self,
+        image_I3HW: Tensor,
+        image_index_B: Tensor,
+        top_k_B: Tensor | None = None,
+        router_BLDE: Tensor | None = None,
+        router_bias_BLE: Tensor | None = None,
+        *,
+        width: float = 1.0,
+        noise_std: float = 0.0,
+    ) -> Features:
+        """Run the blocks; everything before the first routing decision runs once per image, the rest once per row.
+
+        Args:
+            image_I3HW: Normalised images at the size of the configuration.
+            image_index_B: Which image each row works on, int64.
+            top_k_B: Experts that each token of a row visits, int64, 1 to the configuration's top_k.
+            router_BLDE, router_bias_BLE: Routers of each row's task.
+            width: Share of heads and hidden units that is kept.
+            noise_std: Standard deviation of the noise on router logits (training).
+        """
+        tokens, routings = self.embed(image_I3HW), []
+        per_row = False
+        for block in self.blocks:
+            assert isinstance(block, Block)
+            tokens = block.attend(tokens, width)
+            if block.experts is None:
+                tokens = block.feed(tokens, width)
+                continue
+            if not per_row:
+                tokens, per_row = tokens.index_select(0, image_index_B), True
+            assert top_k_B is not None and router_BLDE is not None and router_bias_BLE is not None
+            level = len(routings)
+            normed = block.norm2(tokens)
+            routings.append(
+                route(
+                    normed,
+                    router_BLDE[:, level],
+                    router_bias_BLE[:, level],
+                    top_k_B,
+                    self.config.top_k,
+                    self.config.gate_mode,
+                    noise_std,
+                )
+            )
+            tokens = tokens + block.experts(normed, routings[-1], width)
+        if not per_row:
+            tokens = tokens.index_select(0, image_index_B)
+        detail = self.detail(image_I3HW, width) if self.detail is not None else None
+        return Features(tokens, detail, routings)
+
+
+def resample_position(position_1ND: Tensor, old_hw: tuple[int, int], new_hw: tuple[int, int]) -> Tensor:
+    """Position embedding for another grid: the class slot is kept, the rest resampled bilinearly (M3ViT)."""
+    if old_hw == new_hw:
+        return position_1ND.clone()
+    class_slot, grid = position_1ND[:, :1], position_1ND[:, 1:]
+    maps = grid.reshape(1, *old_hw, -1).permute(0, 3, 1, 2)
+    maps = F.interpolate(maps, size=new_hw, mode="bilinear", align_corners=False, antialias=False)
+    return torch.cat([class_slot, maps.flatten(2).transpose(1, 2)], dim=1)
+
+
+def narrowed(module: nn.Module, width: float) -> nn.Module:
+    """A copy whose slimmable layers hold the prefix of `width` only; run it at width 1. Names do not change."""
+    clone = copy.deepcopy(module)
+    for layer in clone.modules():
+        if hasattr(layer, "narrow_"):
+            layer.narrow_(width)  # type: ignore[operator]
+    return clone

@@ -1,0 +1,111 @@
+"""Native task heads: a fixed channel stream of inverted bottlenecks for maps, a pooled MLP for image labels.
+
+Axes: R rows of one task, N tokens (class token first), D embedding, C stream channels, K output channels,
+h and w token grid, H and W image sides (16 h, 16 w).
+"""
+
+from typing import get_args
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .config import HeadConfig, HeadKind, ModelConfig
+from .errors import ConfigError
+from .layers import NORM_EPS, InvertedBottleneck, linear_init, narrow_parameters_, prefix
+from .widths import kept
+
+#: exp() of these is 7 mm and 1.1 km: no camera sees more, and no overflow reaches the answer.
+LOG_DEPTH_RANGE = (-5.0, 7.0)
+
+
+class DenseHead(nn.Module):
+    """Tokens to a map at image size.
+
+    Stream at 1/16 (two blocks, twice the hidden channels), 1/8 (one), 1/4 (two, the encoder's detail added), then
+    1x1 to four sub-pixels a channel, and bilinear to full size.
+    """
+
+    def __init__(self, config: ModelConfig, head: HeadConfig) -> None:
+        super().__init__()
+        channels, hidden = config.decoder_channels, config.decoder_hidden
+        self.grid_hw = config.grid_hw
+        self.norm = nn.LayerNorm(config.dim, eps=NORM_EPS)
+        self.stream = nn.Linear(config.dim, channels)
+        self.coarse = nn.ModuleList([InvertedBottleneck(channels, 2 * hidden) for _ in range(2)])
+        self.middle = InvertedBottleneck(channels, hidden)
+        self.detail = nn.Conv2d(config.detail_channels, channels, 1) if config.detail_channels else None
+        self.fine = nn.ModuleList([InvertedBottleneck(channels, hidden) for _ in range(2)])
+        self.out = nn.Conv2d(channels, 4 * head.channels, 1)
+
+    def forward(self, tokens_RND: Tensor, detail_RCHW: Tensor | None, width: float = 1.0) -> Tensor:
+        """Raw values [R, K, H, W]; `activate` turns them into the task's unit."""
+        patches_RND = self.norm(tokens_RND[:, 1:])
+        # The product runs on flattened tokens: on 3-D ones the exporter would store a transposed copy of the weight.
+        stream = self.stream(patches_RND.flatten(0, 1)).unflatten(0, patches_RND.shape[:2])
+        stream = stream.transpose(1, 2).unflatten(2, self.grid_hw)
+        for block in self.coarse:
+            stream = block(stream, width)
+        stream = self.middle(_double(stream), width)
+        stream = _double(stream)
+        if self.detail is not None:
+            stream = stream + self.detail(detail_RCHW)
+        for block in self.fine:
+            stream = block(stream, width)
+        return _double(F.pixel_shuffle(self.out(F.relu(stream)), 2))
+
+
+class PooledHead(nn.Module):
+    """Class token and mean token to one vector an image."""
+
+    def __init__(self, config: ModelConfig, head: HeadConfig) -> None:
+        super().__init__()
+        self.hidden = 2 * config.decoder_hidden
+        self.norm = nn.LayerNorm(config.dim, eps=NORM_EPS)
+        self.up = linear_init(self.hidden, 2 * config.dim)
+        self.up_bias = nn.Parameter(torch.zeros(self.hidden))
+        self.down = linear_init(self.hidden, head.channels)
+        self.down_bias = nn.Parameter(torch.zeros(head.channels))
+
+    def forward(self, tokens_RND: Tensor, detail_RCHW: Tensor | None = None, width: float = 1.0) -> Tensor:
+        """Raw logits [R, K]."""
+        tokens = self.norm(tokens_RND)
+        pooled = torch.cat([tokens[:, 0], tokens[:, 1:].mean(dim=1)], dim=1)
+        units = kept(self.hidden, width)
+        hidden = F.gelu(F.linear(pooled, prefix(self.up, units), prefix(self.up_bias, units)))
+        return torch.addmm(self.down_bias, hidden, prefix(self.down, units))
+
+    def narrow_(self, width: float) -> None:
+        """Keep the prefix of `width` for good (export)."""
+        self.hidden = kept(self.hidden, width)
+        narrow_parameters_(self, self.hidden, "up", "up_bias", "down")
+
+
+def _double(stream: Tensor) -> Tensor:
+    return F.interpolate(stream, scale_factor=2.0, mode="bilinear", align_corners=False)
+
+
+def activate(kind: str, raw: Tensor) -> Tensor:
+    """Raw values to the task's unit: log-metres to metres, vectors to unit length, logits to probabilities.
+
+    The logits of dense `classes` stay logits: only their argmax is needed, and a softmax over a map is dear.
+
+    Raises:
+        ConfigError: no task is of that kind.
+    """
+    if kind == "classes":
+        return raw
+    if kind == "depth":
+        return torch.exp(raw.clamp(*LOG_DEPTH_RANGE))
+    if kind == "normals":
+        return raw / torch.sqrt((raw * raw).sum(dim=1, keepdim=True) + 1e-12)
+    if kind == "probability":
+        return torch.sigmoid(raw)
+    if kind == "image_classes":
+        return torch.softmax(raw, dim=-1)
+    raise ConfigError(f"kind must be one of {get_args(HeadKind)}, got '{kind}'")
+
+
+def build_head(config: ModelConfig, head: HeadConfig) -> nn.Module:
+    """The native head for a task: pooled for image labels, dense for maps."""
+    return PooledHead(config, head) if head.pooled else DenseHead(config, head)

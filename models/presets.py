@@ -1,0 +1,43 @@
+"""Named sizes. Published ones after M3ViT (Fan et al. 2022; upstream configuration files) and DeiT (Touvron et al.).
+
+The M3ViT sizes: MoE in every second block from block 1, 16 experts, top-4, expert hidden = dim (the upstream README's
+command line). `m3vit_small` has 12 heads, not DeiT-S's 6, as upstream has. The dense `vit_*` counterparts have the
+same active compute: a top-4 of experts with hidden = dim costs what an MLP of ratio 4 costs.
+"""
+
+from typing import Any
+
+from .config import HeadConfig, ModelConfig
+from .errors import ConfigError
+from .model import MultiTaskModel
+
+_SIZES: dict[str, dict[str, Any]] = {
+    "micro": {"dim": 32, "depth": 4, "heads": 4, "experts": 4, "top_k": 2, "decoder_channels": 8, "decoder_hidden": 16},
+    "nano": {"dim": 128, "depth": 12, "heads": 4, "decoder_channels": 64, "decoder_hidden": 128},
+    "tiny": {"dim": 192, "depth": 12, "heads": 3, "decoder_channels": 64, "decoder_hidden": 128},
+    "small": {"dim": 384, "depth": 12, "heads": 12, "decoder_channels": 96, "decoder_hidden": 256},
+    "base": {"dim": 768, "depth": 12, "heads": 12, "decoder_channels": 128, "decoder_hidden": 384},
+}
+_SIZES["micro"] |= {"detail_channels": 8, "detail_hidden": 16, "image_hw": (32, 32)}
+
+PRESETS: tuple[str, ...] = tuple(f"{family}_{size}" for family in ("m3vit", "vit") for size in _SIZES)
+
+
+def preset_config(name: str, tasks: tuple[HeadConfig, ...], **overrides: Any) -> ModelConfig:
+    """Configuration of a named model; any field can be overridden.
+
+    Raises:
+        ConfigError: no preset has that name.
+    """
+    family, _, size = name.partition("_")
+    if name not in PRESETS:
+        raise ConfigError(f"unknown model '{name}'; choose one of {', '.join(PRESETS)}")
+    values = {**_SIZES[size], "tasks": tasks, **overrides}
+    if family == "m3vit":
+        values.setdefault("moe_blocks", tuple(range(1, values["depth"], 2)))
+    return ModelConfig(**values)
+
+
+def build_preset(name: str, tasks: tuple[HeadConfig, ...], **overrides: Any) -> MultiTaskModel:
+    """A named model with fresh weights (seed with `torch.manual_seed`)."""
+    return MultiTaskModel(preset_config(name, tasks, **overrides))

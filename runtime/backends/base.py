@@ -1,0 +1,55 @@
+"""What every backend does."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal, Protocol
+
+import numpy as np
+
+# packed: the library may keep its own, rearranged copy of the weights, which runs faster.
+# mapped: it reads them from the mapped file, so that several widths share one copy in memory.
+Tier = Literal["mapped", "packed"]
+
+
+class Session(Protocol):
+    """A loaded graph. `run` may be called from several threads at once."""
+
+    @property
+    def inputs(self) -> tuple[str, ...]: ...
+
+    @property
+    def outputs(self) -> tuple[str, ...]: ...
+
+    def run(self, feeds: Mapping[str, np.ndarray], *, shrink: bool = False) -> dict[str, np.ndarray]:
+        """All outputs by name.
+
+        Args:
+            shrink: give memory that this run took back to the system: for runs larger than the usual ones.
+
+        Raises:
+            BackendError: the library failed; the message is its own.
+        """
+        ...
+
+    def close(self) -> None: ...
+
+
+class Backend(Protocol):
+    """An inference library."""
+
+    @property
+    def name(self) -> str: ...
+
+    def load(self, graph: bytes, folder: Path, *, tier: Tier = "packed") -> Session:
+        """Load a checked graph.
+
+        Args:
+            graph: the bytes of its file.
+            folder: where its external data lie, by bare names.
+
+        Raises:
+            BackendError: the library is missing, broken, or cannot load the graph.
+        """
+        ...

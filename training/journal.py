@@ -1,0 +1,101 @@
+"""What a training tells while it runs: a CSV log, a plot of it, a progress bar."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+__all__ = ["Journal", "Progress", "plot_losses"]
+
+
+class Journal:
+    """A CSV file with one line every few steps; a resumed training drops the lines after its step and goes on."""
+
+    def __init__(self, path: Path, tasks: Sequence[str], first_step: int) -> None:
+        self.path = path
+        self.columns = ["step", "image_hw", "batch", "lr", "grad_norm", "images_per_s", "minutes", "balance"]
+        self.columns += [f"{task}_widest" for task in tasks] + [f"{task}_narrowest" for task in tasks]
+        kept = []
+        if path.is_file():
+            with path.open(newline="", encoding="utf-8") as file:
+                kept = [row for row in csv.DictReader(file) if int(row["step"]) < first_step]
+        with path.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, self.columns, restval="", extrasaction="ignore")
+            writer.writeheader()
+            writer.writerows(kept)
+
+    def write(self, **values: Any) -> None:
+        """Append a line; what is not given stays empty."""
+        line = {name: f"{value:.6g}" if isinstance(value, float) else value for name, value in values.items()}
+        with self.path.open("a", newline="", encoding="utf-8") as file:
+            csv.DictWriter(file, self.columns, restval="").writerow(line)
+
+
+def plot_losses(log: Path, picture: Path) -> bool:
+    """Draw every task's loss, widest and narrowest, from a journal.
+
+    Returns:
+        False if the log holds nothing to draw yet (no picture is written then).
+    """
+    from matplotlib.figure import Figure
+
+    with log.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    if not rows:
+        return False
+    tasks = [name.removesuffix("_widest") for name in rows[0] if name.endswith("_widest")]
+    figure = Figure(figsize=(11, 3 * ((len(tasks) + 2) // 3)), layout="constrained")
+    panels = figure.subplots((len(tasks) + 2) // 3, min(3, len(tasks)), squeeze=False).flat
+    for panel, task in zip(panels, tasks, strict=False):
+        for which, colour in (("widest", "tab:blue"), ("narrowest", "tab:orange")):
+            points = [(int(row["step"]), float(value)) for row in rows if (value := row[f"{task}_{which}"])]
+            if points:
+                panel.plot(*zip(*points, strict=True), color=colour, label=which, linewidth=1)
+        panel.set_title(task)
+        panel.set_xlabel("step")
+        panel.set_yscale("log")
+        panel.legend()
+    figure.savefig(picture, dpi=90)
+    return True
+
+
+class Progress:
+    """A progress bar with rate, time to go and losses on stderr; nothing at all if not shown."""
+
+    def __init__(self, shown: bool, first: int, total: int) -> None:
+        self._bar: Any = None
+        if not shown:
+            return
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+        from rich.progress import Progress as Bar
+
+        self._bar = Bar(
+            TextColumn("train"),
+            BarColumn(bar_width=20),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[text]}"),
+            console=Console(stderr=True),
+        )
+        self._task = self._bar.add_task("train", total=total, completed=first, text="")
+
+    def update(self, step: int, text: str | None = None) -> None:
+        """Show that `step` steps are done."""
+        if self._bar is not None:
+            self._bar.update(self._task, completed=step, **({} if text is None else {"text": text}))
+
+    def __enter__(self) -> Progress:
+        if self._bar is not None:
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()

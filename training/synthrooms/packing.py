@@ -1,0 +1,55 @@
+"""A scene as tensors on the device that renders it.
+
+Axes: P solids, S surfaces (the solids, then the six faces of the room).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .classes import CLASS_ID
+from .intersect import Solids, pack_solids
+from .pieces import Part, Piece
+from .scene import FACE_LABELS, Scene
+
+
+@dataclass(frozen=True)
+class PackedScene:
+    """`shadow` holds only solids worth a shadow: flat things on walls cost rays and change nothing."""
+
+    solids: Solids
+    shadow: Solids
+    size_3: Tensor
+    texture_S: Tensor
+    textures_used: tuple[int, ...]
+    material_SM: Tensor
+    label_S: Tensor
+    instance_S: Tensor
+
+
+def sort_parts(pieces: Sequence[Piece]) -> tuple[list[Part], list[int]]:
+    """All parts, by shape, with the number (from 1) of the piece each belongs to."""
+    pairs = [(part, number) for number, piece in enumerate(pieces, start=1) for part in piece.parts]
+    pairs.sort(key=lambda pair: pair[0].shape)
+    return [part for part, _ in pairs], [number for _, number in pairs]
+
+
+def pack_scene(scene: Scene, device: torch.device) -> PackedScene:
+    parts, owners = sort_parts(scene.pieces)
+    materials = [part.material for part in parts] + list(scene.faces)
+    labels = [CLASS_ID[scene.pieces[owner - 1].label] for owner in owners] + [CLASS_ID[label] for label in FACE_LABELS]
+    textures = [int(material.texture) for material in materials]
+    return PackedScene(
+        solids=pack_solids(parts, device),
+        shadow=pack_solids([part for part in parts if part.casts_shadow], device),
+        size_3=torch.tensor(scene.size_m, device=device),
+        texture_S=torch.tensor(textures, device=device),
+        textures_used=tuple(sorted(set(textures))),
+        material_SM=torch.tensor([material.columns() for material in materials], device=device),
+        label_S=torch.tensor(labels, device=device, dtype=torch.uint8),
+        instance_S=torch.tensor([*owners, 0, 0, 0, 0, 0, 0], device=device, dtype=torch.int32),
+    )

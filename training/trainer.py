@@ -1,0 +1,276 @@
+"""The training loop: one task per row, several configurations per step, the widest teaching the others.
+
+Axes: I images, B rows (one task each), H height, W width.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..models import HeadConfig, MultiTaskModel, build_preset, save_checkpoint
+from .config import TrainConfig
+from .data import Batch, BatchMaker, SampleSource, class_frequencies, prefetch
+from .distill import distill_loss
+from .errors import DivergedError
+from .journal import Journal, Progress, plot_losses
+from .losses import class_weights, task_loss
+from .sandwich import Pass, draw_passes
+from .schedule import learning_rate, stage_at
+from .state import check_same_training, load_state, save_state
+from .tasks import train_tasks
+from .weights import WeightAverage, build_optimizer, carry_over
+
+__all__ = ["Trainer"]
+
+
+class Trainer:
+    """One training: its model, optimizer and place in the schedule. `out` receives all its files."""
+
+    def __init__(self, config: TrainConfig, source: SampleSource, classes: Mapping[str, int], out: Path) -> None:
+        self.config, self.out = config, out
+        self.tasks = train_tasks(config.tasks, dict(classes))
+        self.maker = BatchMaker(
+            source,
+            config.tasks,
+            seed=config.seed,
+            augment=config.augment,
+            rows_per_image=config.data.rows_per_image,
+        )
+        labelled = [task for task in self.tasks if task.kind == "classes"]
+        self.class_weights = {
+            task.name: class_weights(class_frequencies(source, task.name, task.channels)).to(config.device)
+            for task in labelled
+        }
+        self.step, self.seen, self.minutes = 0, 0, 0.0
+        torch.manual_seed(config.seed)
+        heads = tuple(HeadConfig(task.name, task.kind, task.channels) for task in self.tasks)  # type: ignore[arg-type]
+        model = build_preset(config.model, heads, image_hw=config.stages[0].image_hw)
+        self._adopt(model.to(config.device).train())
+
+    def _adopt(self, model: MultiTaskModel) -> None:
+        self.model = model
+        self.average = WeightAverage(model, self.config.ema_decay)
+        self.optimizer = build_optimizer(model, self.config.lr, self.config.weight_decay, self.config.betas)
+
+    # -- saving and resuming
+
+    @property
+    def state_file(self) -> Path:
+        """Where the state for resuming lies."""
+        return self.out / "state.pt"
+
+    @property
+    def checkpoint_file(self) -> Path:
+        """Where the averaged weights lie."""
+        return self.out / "model.safetensors"
+
+    def save(self) -> None:
+        """Write the state for resuming, and the averaged weights as a checkpoint."""
+        cuda = torch.cuda.get_rng_state_all() if self.config.device != "cpu" else []
+        state = {
+            "config": self.config.to_json(),
+            "step": self.step,
+            "seen": self.seen,
+            "minutes": self.minutes,
+            "image_hw": list(self.model.config.image_hw),
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "average": self.average.values,
+            "average_updates": self.average.updates,
+            "rng": torch.get_rng_state(),
+            "rng_cuda": cuda,
+        }
+        save_state(self.state_file, state)
+        metadata = {"step": self.step, "steps": self.config.steps, "training": self.config.to_json()}
+        save_checkpoint(self.checkpoint_file, self.average.applied(self.model), metadata)
+
+    def resume(self) -> None:
+        """Take up the training where `save` left it, to the bit.
+
+        Raises:
+            ResumeError: the state is damaged, or belongs to other settings.
+        """
+        state = load_state(self.state_file)
+        check_same_training(TrainConfig.from_json(state["config"]), self.config, self.state_file)
+        self._adopt(self.model.resized(tuple(state["image_hw"])).train())
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        values = {name: value.to(self.config.device) for name, value in state["average"].items()}
+        self.average.values, self.average.updates = values, state["average_updates"]
+        self.step, self.seen, self.minutes = state["step"], state["seen"], state["minutes"]
+        torch.set_rng_state(state["rng"])
+        if state["rng_cuda"]:
+            torch.cuda.set_rng_state_all(state["rng_cuda"])
+
+    # -- running
+
+    @property
+    def finished(self) -> bool:
+        """True once every step is done."""
+        return self.step >= self.config.steps
+
+    def run(self, minutes: float | None = None, progress: bool = True) -> None:
+        """Train until the end, or until `minutes` have passed; save in either case.
+
+        Raises:
+            DivergedError: a loss or gradient is not finite.
+        """
+        deadline = math.inf if minutes is None else time.monotonic() + 60 * minutes
+        self.out.mkdir(parents=True, exist_ok=True)
+        self.config.save(self.out / "config.json")
+        journal = Journal(self.out / "log.csv", self.config.tasks, self.step)
+        with Progress(progress, self.step, self.config.steps) as bar:
+            while not self.finished and time.monotonic() < deadline:
+                self._run_stage(deadline, journal, bar)
+        self.save()
+        plot_losses(journal.path, self.out / "loss.png")
+
+    def _run_stage(self, deadline: float, journal: Journal, bar: Progress) -> None:
+        stage, end = stage_at(self.config, self.step)
+        if stage.image_hw != self.model.config.image_hw:
+            moved = carry_over(self.model, self.average, self.optimizer, stage.image_hw)
+            self.model, self.average, self.optimizer = moved
+        images, first, seen = stage.batch // self.config.data.rows_per_image, self.step, self.seen
+
+        def make(step: int) -> Batch:
+            return self.maker(step, seen + (step - first) * images, stage.batch, stage.image_hw)
+
+        meter = _Meter()
+        with closing(prefetch(make, range(first, end), self.config.data.queue)) as batches:
+            for batch in batches:
+                meter.add(self.train_step(batch), batch.rows)
+                self.minutes += meter.lap_minutes()
+                if self.step % self.config.log_every == 0 or self.finished:
+                    means = meter.means()
+                    journal.write(
+                        step=self.step - 1,
+                        image_hw="x".join(map(str, stage.image_hw)),
+                        batch=stage.batch,
+                        lr=learning_rate(self.config, self.step - 1),
+                        images_per_s=meter.rate(),
+                        minutes=self.minutes,
+                        **means,
+                    )
+                    losses = " ".join(f"{task} {means[f'{task}_widest']:.3f}" for task in self.config.tasks)
+                    bar.update(self.step, f"{stage.image_hw[0]}px {meter.rate():.0f} rows/s {losses}")
+                    meter = _Meter()
+                bar.update(self.step)
+                if time.monotonic() >= deadline:
+                    return
+                if self.step % self.config.save_every == 0:
+                    self.save()
+
+    def train_step(self, batch: Batch) -> dict[str, Tensor]:
+        """Every pass of one step, then one update of the weights.
+
+        Returns:
+            Losses by task and pass, the balance loss and the gradient's norm, detached scalars.
+
+        Raises:
+            DivergedError: a loss or the gradient is not finite; no weight has changed then.
+        """
+        config = self.config
+        batch = batch.to(config.device)
+        widths, experts = self.model.config.widths, self.model.config.moe_blocks
+        rng = np.random.default_rng([config.seed, 4, self.step])
+        passes = draw_passes(rng, widths, self.model.config.top_k if experts else 0, config)
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(config, self.step)
+        self.optimizer.zero_grad(set_to_none=True)
+        losses: dict[str, Tensor] = {}
+        teacher: dict[str, Tensor] = {}
+        total = torch.zeros((), device=config.device)
+        for number, chosen in enumerate(passes):
+            loss, raw, parts = self._pass_loss(batch, chosen, teacher)
+            (loss / len(passes)).backward()
+            total += loss.detach()
+            if number == 0:
+                teacher = {task: value.detach() for task, value in raw.items()}
+                losses["balance"] = parts.pop("balance")
+            if number < 2:
+                name = ("widest", "narrowest")[number]
+                losses.update({f"{task}_{name}": value for task, value in parts.items() if task != "balance"})
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.grad_clip)
+        if not bool(torch.isfinite(total + norm)):
+            raise self._diverged(batch, passes, losses, norm)
+        self.optimizer.step()
+        self.average.update(self.model)
+        self.step += 1
+        self.seen += batch.image_I3HW.shape[0]
+        return {**losses, "grad_norm": norm}
+
+    def _pass_loss(
+        self, batch: Batch, chosen: Pass, teacher: Mapping[str, Tensor]
+    ) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
+        """Loss of one pass (with a gradient), its raw outputs, and its losses against the ground truth by task."""
+        config = self.config
+        with torch.autocast(config.device, torch.bfloat16, enabled=config.precision == "bf16"):
+            output = self.model(
+                batch.image_I3HW,
+                batch.task_of_row,
+                width=chosen.width,
+                top_k=chosen.top_k,
+                decoder_width=chosen.decoder_width,
+                image_index_B=batch.image_index_B,
+            )
+        loss = config.balance_weight * output.balance_loss.float()
+        parts = {"balance": output.balance_loss.detach()}
+        share = config.distill_weight if teacher else 0.0
+        for task, target in batch.targets.items():
+            truth_loss = task_loss(task, output.raw[task], target, self.class_weights)
+            parts[task] = truth_loss.detach()
+            mixed = (1 - share) * truth_loss
+            if share:
+                mixed = mixed + share * distill_loss(task, output.raw[task], teacher[task], target)
+            loss = loss + config.loss_weights[task] * mixed
+        return loss, output.raw, parts
+
+    def _diverged(
+        self, batch: Batch, passes: list[Pass], losses: Mapping[str, Tensor], norm: Tensor
+    ) -> DivergedError:
+        path = self.out / f"diverged-step{self.step}.pt"
+        self.out.mkdir(parents=True, exist_ok=True)
+        tensors = {"image": batch.image_I3HW, "image_index": batch.image_index_B, **batch.targets}
+        save_state(path, {"step": self.step, "tasks": batch.task_of_row, "samples": batch.samples, **tensors})
+        bad = [name for name, value in losses.items() if not bool(torch.isfinite(value))]
+        return DivergedError(
+            f"step {self.step}: {', '.join(bad) or 'a loss'} is not finite (gradient norm {float(norm):.3g}, passes "
+            f"{[(p.width, p.top_k, p.decoder_width) for p in passes]}); the batch is in {path}, samples {batch.samples[:8]}"
+            "...; go on from the last state with a lower lr, or precision=fp32",
+            step=self.step,
+            batch_file=path,
+        )
+
+
+class _Meter:
+    """Means of what steps report, and their rate, since it was made."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, Tensor] = {}
+        self._counts: dict[str, int] = {}
+        self._rows = 0
+        self._start = self._lap = time.monotonic()
+
+    def add(self, values: Mapping[str, Tensor], rows: int) -> None:
+        for name, value in values.items():
+            self._sums[name] = self._sums.get(name, torch.zeros(())) + value.float().cpu()
+            self._counts[name] = self._counts.get(name, 0) + 1
+        self._rows += rows
+
+    def means(self) -> dict[str, float]:
+        return {name: float(value) / self._counts[name] for name, value in self._sums.items()}
+
+    def lap_minutes(self) -> float:
+        lap, self._lap = self._lap, time.monotonic()
+        return (self._lap - lap) / 60
+
+    def rate(self) -> float:
+        return self._rows / max(1e-9, time.monotonic() - self._start)
