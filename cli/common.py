@@ -30,7 +30,9 @@ BundlePath = Annotated[
 ]
 Tasks = Annotated[
     str | None,
-    typer.Option("--tasks", metavar="LIST", help='Such as "depth,edge" or, with preferences, "depth=2,edge".', show_default="all"),
+    typer.Option(
+        "--tasks", metavar="LIST", help='Such as "depth,edge" or, with preferences, "depth=2,edge".', show_default="all"
+    ),
 ]
 Budget = Annotated[
     str | None,
@@ -63,7 +65,11 @@ def verb(function: _Verb) -> _Verb:
 
 def _refuse(error: Exception) -> NoReturn:
     expected = is_expected(error)
-    say(f"slimpath: {describe(error)}" if expected else f"slimpath: internal error: {type(error).__name__}: {one_line(error)}")
+    say(
+        f"slimpath: {describe(error)}"
+        if expected
+        else f"slimpath: internal error: {type(error).__name__}: {one_line(error)}"
+    )
     if not expected:
         say("slimpath: this is a defect; run again with --debug and report what it prints")
     raise typer.Exit(BAD_INPUT if expected else DEFECT)
@@ -127,7 +133,10 @@ def parse_numbers(text: str, what: str, low: float, high: float) -> list[float]:
         except ValueError:
             number = float("nan")
         if not low < number <= high:
-            raise InputError(f"{what} must be numbers above {low:g}, at most {high:g}, got {part.strip()!r}", hint="for example 1,0.5,0.25")
+            raise InputError(
+                f"{what} must be numbers above {low:g}, at most {high:g}, got {part.strip()!r}",
+                hint="for example 1,0.5,0.25",
+            )
         numbers.append(number)
     return numbers
 

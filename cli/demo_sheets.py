@@ -45,7 +45,8 @@ def knob_sheet(subject: Subject, results: list[Result], title: str) -> np.ndarra
     rows = knob_rows(subject, results, specs)
     bare = [dataclasses.replace(row, cells=tuple(map(_bare, row.cells))) for row in rows]
     body = table(bare, list(specs), CELL_PX, GUTTER_PX)
-    side = [cell_block(Cell(display_image(subject.image_HWC, 2 * SIDE_PX), "photograph"), SIDE_PX)]
+    shown = Cell(display_image(subject.image_HWC, 2 * SIDE_PX), "rendered room" if subject.truth else "photograph")
+    side = [cell_block(shown, SIDE_PX)]
     cells = [cell for row in rows for cell in row.cells]
     if legend := _merged_legend(cells):
         side += [text_block([("classes", True)], SIDE_PX), legend_block(legend, SIDE_PX, max_rows=12)]
@@ -64,7 +65,9 @@ def knob_rows(subject: Subject, results: list[Result], specs: dict[str, TaskSpec
         rows.append(Row("ground truth", truth_labels(subject, results[0]), tuple(known)))
     for result in results:
         drawn = task_cells(result, image, range_m=range_m)
-        rows.append(Row(f"width {result.plan.encoder_width:g}", cost_lines(result), tuple(drawn[name] for name in specs)))
+        rows.append(
+            Row(f"width {result.plan.encoder_width:g}", cost_lines(result), tuple(drawn[name] for name in specs))
+        )
     return rows
 
 
@@ -77,7 +80,7 @@ def contact_sheet(subjects: list[Subject], results: list[Result], title: str, su
         drawn = task_cells(result, image)
         cells = [Cell(resize_to_width(image, CONTACT_CELL_PX)), *(_bare(drawn[name]) for name in specs)]
         rows.append(Row(subject.name, label_lines(result), tuple(cells)))
-    return sheet(table(rows, ["photograph", *specs], CONTACT_CELL_PX, CONTACT_GUTTER_PX), title, subtitle)
+    return sheet(table(rows, ["image", *specs], CONTACT_CELL_PX, CONTACT_GUTTER_PX), title, subtitle)
 
 
 def cost_lines(result: Result) -> tuple[str, ...]:
@@ -97,7 +100,7 @@ def label_lines(result: Result) -> tuple[str, ...]:
     for name, spec in result.specs.items():
         if name in result and spec.kind == "image_classes":
             label, probability = result.label(name)
-            lines.append(f"{label} {percent(probability)}")
+            lines.append(f"{label.replace('_', ' ')} {percent(probability)}")
     return tuple(lines)
 
 
@@ -111,9 +114,7 @@ def _dense(result: Result) -> dict[str, TaskSpec]:
     return {name: result.specs[name] for name in result if result.specs[name].kind != "image_classes"}
 
 
-def _shared_range(
-    subject: Subject, results: list[Result], specs: dict[str, TaskSpec]
-) -> tuple[float, float] | None:
+def _shared_range(subject: Subject, results: list[Result], specs: dict[str, TaskSpec]) -> tuple[float, float] | None:
     depth = next((name for name, spec in specs.items() if spec.kind == "depth"), None)
     if depth is None:
         return None

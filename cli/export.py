@@ -26,25 +26,43 @@ class Target(str, Enum):
 
 @verb
 def export(
-    checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="A .safetensors file that `slimpath train` wrote.")],
-    out: Annotated[Path, typer.Option("--out", metavar="PATH", help="The folder (bundle) or file (stand-alone) to write.")],
-    to: Annotated[Target, typer.Option("--to", help="A bundle for slimpath, or one ordinary ONNX file.")] = Target.bundle,
+    checkpoint: Annotated[
+        Path, typer.Argument(metavar="CHECKPOINT", help="A .safetensors file that `slimpath train` wrote.")
+    ],
+    out: Annotated[
+        Path, typer.Option("--out", metavar="PATH", help="The folder (bundle) or file (stand-alone) to write.")
+    ],
+    to: Annotated[
+        Target, typer.Option("--to", help="A bundle for slimpath, or one ordinary ONNX file.")
+    ] = Target.bundle,
     size: Annotated[
         list[str] | None,
-        typer.Option("--size", metavar="HxW", help="Input size; repeat for several.", show_default="the size it was trained at"),
+        typer.Option(
+            "--size", metavar="HxW", help="Input size; repeat for several.", show_default="the size it was trained at"
+        ),
     ] = None,
     widths: Annotated[
-        str | None, typer.Option("--widths", metavar="LIST", help="Widths of the bundle, for example 0.5,1.", show_default="all of the model")
+        str | None,
+        typer.Option(
+            "--widths", metavar="LIST", help="Widths of the bundle, for example 0.5,1.", show_default="all of the model"
+        ),
     ] = None,
-    name: Annotated[str | None, typer.Option("--name", help="Name of the bundle.", show_default="that of the checkpoint")] = None,
+    name: Annotated[
+        str | None, typer.Option("--name", help="Name of the bundle.", show_default="that of the checkpoint")
+    ] = None,
     tasks: Annotated[
         str | None, typer.Option("--tasks", metavar="LIST", help="Stand-alone: tasks to keep.", show_default="all")
     ] = None,
-    width: Annotated[float, typer.Option("--width", min=0.01, max=1.0, help="Stand-alone: the one width it runs at.")] = 1.0,
+    width: Annotated[
+        float, typer.Option("--width", min=0.01, max=1.0, help="Stand-alone: the one width it runs at.")
+    ] = 1.0,
     top_k: Annotated[
-        int | None, typer.Option("--top-k", min=1, help="Stand-alone: experts a token visits.", show_default="as trained")
+        int | None,
+        typer.Option("--top-k", min=1, help="Stand-alone: experts a token visits.", show_default="as trained"),
     ] = None,
-    check: Annotated[bool, typer.Option("--check/--no-check", help="Run what was written and compare it with the network.")] = True,
+    check: Annotated[
+        bool, typer.Option("--check/--no-check", help="Run what was written and compare it with the network.")
+    ] = True,
     json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -69,14 +87,21 @@ def export(
 
         if to is Target.bundle:
             if tasks is not None or width != 1.0 or top_k is not None:
-                raise CliError("--tasks, --width and --top-k fix one configuration; a bundle holds them all", hint="add --to standalone, or leave them out")
+                raise CliError(
+                    "--tasks, --width and --top-k fix one configuration; a bundle holds them all",
+                    hint="add --to standalone, or leave them out",
+                )
             chosen = sorted(parse_numbers(widths, "--widths", 0, 1)) if widths else None
             report = _export_bundle(checkpoint, out, sizes, chosen, check, name, progress)
         else:
             if widths is not None or name is not None or (sizes and len(sizes) > 1):
-                raise CliError("a stand-alone file has one size, one width and no name", hint="use --width, and --size once")
+                raise CliError(
+                    "a stand-alone file has one size, one width and no name", hint="use --width, and --size once"
+                )
             kept = [task.strip() for task in tasks.split(",")] if tasks else None
-            report = _export_standalone(checkpoint, out, kept, width, top_k, sizes[0] if sizes else None, check, progress)
+            report = _export_standalone(
+                checkpoint, out, kept, width, top_k, sizes[0] if sizes else None, check, progress
+            )
     _print_outcome(report, json)
     if not report.passed:
         say("slimpath: the largest difference is above the tolerance: do not deploy this")
@@ -128,5 +153,7 @@ def _print_outcome(report: ExportReport, json: bool) -> None:
         )
         return
     worst = report.worst_error
-    difference = "not compared with the network" if worst is None else f"largest difference from the network {worst:.1e}"
+    difference = (
+        "not compared with the network" if worst is None else f"largest difference from the network {worst:.1e}"
+    )
     print(f"{report.path}: {human_bytes(report.size_bytes)}, {difference}")

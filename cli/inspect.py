@@ -20,8 +20,12 @@ OVERHEAD_BYTES = 2_000_000
 
 @verb
 def inspect(
-    bundle: Annotated[Path | None, typer.Argument(metavar="[BUNDLE]", help="The bundle.", show_default="the bundled model")] = None,
-    verify: Annotated[bool, typer.Option("--verify/--no-verify", help="Read every byte and compare all hashes.")] = False,
+    bundle: Annotated[
+        Path | None, typer.Argument(metavar="[BUNDLE]", help="The bundle.", show_default="the bundled model")
+    ] = None,
+    verify: Annotated[
+        bool, typer.Option("--verify/--no-verify", help="Read every byte and compare all hashes.")
+    ] = False,
     json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -44,7 +48,9 @@ def inspect(
     else:
         _print_report(opened, report)
     if not report["size_rule"]["passed"]:
-        say(f"slimpath: the bundle weighs {human_bytes(report['bytes'])}, its rule allows {human_bytes(report['size_rule']['limit'])}")
+        say(
+            f"slimpath: the bundle weighs {human_bytes(report['bytes'])}, its rule allows {human_bytes(report['size_rule']['limit'])}"
+        )
         raise typer.Exit(BAD_INPUT)
 
 
@@ -102,13 +108,17 @@ def list_configurations(manifest: Manifest) -> list[dict[str, Any]]:
 
 
 def _nearest_head(manifest: Manifest, size_hw: tuple[int, int], task: str, width: float) -> Any:
-    heads = [graph for graph in manifest.graphs if graph.kind == "head" and graph.task == task and graph.size_hw == size_hw]
+    heads = [
+        graph for graph in manifest.graphs if graph.kind == "head" and graph.task == task and graph.size_hw == size_hw
+    ]
     return min(heads, key=lambda head: abs(head.width - width))
 
 
 def _print_report(bundle: Bundle, report: dict[str, Any]) -> None:
     manifest = bundle.manifest
-    print(f"{report['name']}  ({report['family']}, {report['licence']}, written by slimpath {report['slimpath_version']})")
+    print(
+        f"{report['name']}  ({report['family']}, {report['licence']}, written by slimpath {report['slimpath_version']})"
+    )
     print(f"{report['path']}  {report['digest'][:16]}{'  all hashes verified' if report['verified'] else ''}")
     rule = report["size_rule"]
     print(

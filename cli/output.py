@@ -37,7 +37,9 @@ def stdout_console() -> Console:
     return Console(highlight=False, soft_wrap=not sys.stdout.isatty())
 
 
-def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], *, numeric: Sequence[int] = ()) -> None:
+def print_table(
+    title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], *, numeric: Sequence[int] = ()
+) -> None:
     """A table on stdout; `numeric` columns are right-aligned."""
     from rich import box
     from rich.table import Table

@@ -23,7 +23,9 @@ def plan(
     size: Annotated[
         str | None, typer.Option("--size", metavar="HxW", help="Input size.", show_default="the first of the bundle")
     ] = None,
-    curve: Annotated[bool, typer.Option("--curve/--no-curve", help="Also show the choices from cheapest to full.")] = False,
+    curve: Annotated[
+        bool, typer.Option("--curve/--no-curve", help="Also show the choices from cheapest to full.")
+    ] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Refuse a budget that nothing fits.")] = False,
     json: Json = False,
     debug: Debug = False,
@@ -94,7 +96,9 @@ def _print_plan(manifest: Manifest, chosen: Plan, parts: dict[str, int]) -> None
     experts = f", top_k {chosen.top_k}" if chosen.top_k else ""
     rows: list[tuple[object, ...]] = [("encoder", f"{chosen.encoder_width:g}", human_flops(parts["encoder"]), "")]
     for task, width in chosen.decoder_widths.items():
-        rows.append((task, f"{width:g}", human_flops(parts[task]), accuracy_text(manifest, task, chosen.accuracies.get(task))))
+        rows.append(
+            (task, f"{width:g}", human_flops(parts[task]), accuracy_text(manifest, task, chosen.accuracies.get(task)))
+        )
     title = f"{human_flops(chosen.flops)}, {percent(chosen.share)} of full, {chosen.size_hw[0]}x{chosen.size_hw[1]}{experts}"
     print_table(title, ("part", "width", "cost", "accuracy"), rows, numeric=(1, 2))
     if not chosen.budget_met:
@@ -120,4 +124,11 @@ def _choice_row(name: str, choice: Plan) -> tuple[Any, ...]:
     decoders = ", ".join(f"{task} {width:g}" for task, width in choice.decoder_widths.items())
     widths = set(choice.decoder_widths.values())
     shown = f"all {widths.pop():g}" if len(widths) == 1 else decoders
-    return name, f"{choice.encoder_width:g}", choice.top_k or "-", shown, human_flops(choice.flops), f"{100 * choice.share:.1f} %"
+    return (
+        name,
+        f"{choice.encoder_width:g}",
+        choice.top_k or "-",
+        shown,
+        human_flops(choice.flops),
+        f"{100 * choice.share:.1f} %",
+    )

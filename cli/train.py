@@ -17,13 +17,24 @@ if TYPE_CHECKING:
 
 @verb
 def train(
-    config: Annotated[str, typer.Argument(metavar="CONFIG", help='A preset ("bundled", "smoke") or a .json file of settings.')],
-    settings: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE...]", help="Settings that differ.", show_default=False)] = None,
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for checkpoint, state, log and plot.")] = Path("runs/train"),
-    minutes: Annotated[
-        float | None, typer.Option("--minutes", min=0.0, help="Stop cleanly after this time; the next call goes on.", show_default="all steps")
+    config: Annotated[
+        str, typer.Argument(metavar="CONFIG", help='A preset ("bundled", "smoke") or a .json file of settings.')
+    ],
+    settings: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY=VALUE...]", help="Settings that differ.", show_default=False)
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume/--no-resume", help="Go on from the state in DIR, if there is one.")] = True,
+    out: Annotated[
+        Path, typer.Option("--out", metavar="DIR", help="Folder for checkpoint, state, log and plot.")
+    ] = Path("runs/train"),
+    minutes: Annotated[
+        float | None,
+        typer.Option(
+            "--minutes", min=0.0, help="Stop cleanly after this time; the next call goes on.", show_default="all steps"
+        ),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume/--no-resume", help="Go on from the state in DIR, if there is one.")
+    ] = True,
     json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -47,7 +58,9 @@ def train(
         return
     rest = "finished" if result.finished else "the same command goes on"
     print(f"log {result.log}, plot {result.plot}")
-    print(f"{result.checkpoint}: {human_bytes(size)}, step {result.step} of {result.steps}, {result.minutes:.1f} min; {rest}")
+    print(
+        f"{result.checkpoint}: {human_bytes(size)}, step {result.step} of {result.steps}, {result.minutes:.1f} min; {rest}"
+    )
 
 
 def read_config(name: str) -> TrainConfig:

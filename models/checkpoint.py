@@ -46,7 +46,8 @@ def load_checkpoint(path: Path | str) -> tuple[MultiTaskModel, dict[str, Any]]:
             header = file.metadata() or {}
             # A foreign file may hold gigabytes: look at its format before reading any of them.
             ours = header.get("format") == FORMAT
-            tensors = {name: file.get_tensor(name) for name in file.keys()} if ours else {}
+            names = file.keys() if ours else ()  # not iterable itself
+            tensors = {name: file.get_tensor(name) for name in names}
     except SafetensorError as error:
         raise CheckpointError(f"{path} is not a whole safetensors file: {error}") from error
     if not ours:

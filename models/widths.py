@@ -32,7 +32,7 @@ def check_widths(widths: Iterable[float]) -> tuple[float, ...]:
     Raises:
         ConfigError: a width lies outside (0, 1], or 1 is missing.
     """
-    ordered = tuple(sorted(set(float(width) for width in widths)))
+    ordered = tuple(sorted({float(width) for width in widths}))
     for width in ordered:
         kept(1, width)
     if not ordered or ordered[-1] != 1.0:

@@ -1,4 +1,4 @@
-"""$SLIMPATH_CACHE: what this device has learnt about bundles. Losing it costs time only, so failing to write is fine."""
+"""$SLIMPATH_CACHE: what this device learnt about bundles. Losing it costs time only, so failing to write is fine."""
 
 from __future__ import annotations
 

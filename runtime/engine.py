@@ -1,7 +1,7 @@
 """A bundle becomes answers: plan, load, encode once, decode per task.
 
-All tasks of an image run as one encoder batch whose rows share the image; rows differ in their task's routers. A batch of
-requests does the same over several images.
+All tasks of an image run as one encoder batch whose rows share the image; rows differ in their task's routers. A batch
+of requests does the same over several images.
 Axes: I images, B encoder rows, R rows of one task, C channels, H height, W width.
 """
 
@@ -25,7 +25,7 @@ from .batching import Batch, Prepared, make_batches
 from .budget import Budget, BudgetRequest
 from .bundle import Bundle
 from .bundled import bundled_path
-from .errors import GraphError, SizeError, SlimpathError
+from .errors import BackendError, GraphError, SizeError, SlimpathError
 from .images import MAX_PIXELS, ImageSource, load_image
 from .planner import Plan, Planner, SizeRequest
 from .postprocess import finish, softmax_classes, to_image
@@ -61,6 +61,7 @@ class Engine:
         self._specs = {task.name: task for task in bundle.manifest.tasks}
         self._executor: ThreadPoolExecutor | None = None
         self._executor_lock = threading.Lock()
+        self._closed = False
 
     @classmethod
     def load(
@@ -153,8 +154,10 @@ class Engine:
     ) -> Result:
         """`engine(...)` in a thread of its own, so that an event loop goes on meanwhile."""
         request = Request(image, tasks, budget, size, output_size, features, probabilities, strict)
-        answers = await asyncio.get_running_loop().run_in_executor(self._threads(), partial(self.run_batch, [request]))
-        return answers[0]
+        loop = asyncio.get_running_loop()
+        with self._executor_lock:
+            future = loop.run_in_executor(self._threads(), partial(self.run_batch, [request]))
+        return (await future)[0]
 
     @overload
     def run_batch(self, requests: Iterable[Request], *, return_errors: Literal[False] = False) -> list[Result]: ...
@@ -201,6 +204,7 @@ class Engine:
         """Free the sessions. A second call does nothing."""
         self._sessions.close()
         with self._executor_lock:
+            self._closed = True
             if self._executor is not None:
                 self._executor.shutdown(wait=False)
 
@@ -211,11 +215,12 @@ class Engine:
         self.close()
 
     def _threads(self) -> ThreadPoolExecutor:
-        with self._executor_lock:
-            if self._executor is None:
-                # Two: one decodes while the other computes; more would only wait for the same cores.
-                self._executor = ThreadPoolExecutor(2, thread_name_prefix="slimpath")
-            return self._executor
+        if self._closed:
+            raise BackendError("the engine is closed", hint="load it again")
+        if self._executor is None:
+            # Two: one decodes while the other computes; more would only wait for the same cores.
+            self._executor = ThreadPoolExecutor(2, thread_name_prefix="slimpath")
+        return self._executor
 
     def _prepare(self, index: int, request: Request) -> Prepared:
         plan = self.planner.plan(request.tasks, request.budget, size=request.size, strict=request.strict)
@@ -228,7 +233,8 @@ class Engine:
         pixels = image.size_hw[0] * image.size_hw[1]
         if request.output_size == "original" and pixels > self.max_output_pixels:
             raise SizeError(
-                f"outputs of {pixels / 1e6:.1f} megapixels were asked for, at most {self.max_output_pixels / 1e6:.1f} are made",
+                f"outputs of {pixels / 1e6:.1f} megapixels were asked for, "
+                f"at most {self.max_output_pixels / 1e6:.1f} are made",
                 hint='use output_size="network", or load the engine with a larger max_output_pixels',
             )
         plane_CHW, placement = preprocess(image.rgb, plan.size_hw, preprocessing, image_hw=image.size_hw)

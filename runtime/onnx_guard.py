@@ -17,8 +17,8 @@ from dataclasses import dataclass
 
 from .errors import GraphError
 
-_MAX_DEPTH = 64
-_MAX_BYTES = 1 << 31  # protobuf's own bound
+_MAX_DEPTH = 100  # protobuf's own bound, like the next
+_MAX_BYTES = 1 << 31
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
 # message -> field -> message. Only what leads to a tensor; everything else is skipped by its length.

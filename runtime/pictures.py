@@ -1,4 +1,4 @@
-"""A result as pictures: one per task, or all of them beside the photograph. Everything is uint8 RGB, cv2 and numpy only.
+"""A result as pictures: one per task, or all of them beside the photograph. uint8 RGB throughout; cv2 and numpy only.
 
 `task_cells` draws what a Result holds, `panel` puts it on one sheet, `png_bytes` makes a file of it.
 """
@@ -51,7 +51,8 @@ def task_cell(
         chip(picture, f"{spec.name}: {note}")
         return Cell(picture, spec.name, note)
     if spec.kind == "classes":
-        picture, legend = class_colours(upscale_classes(values, (height, width)), spec.classes, spec.palette)
+        names = tuple(class_name(spec, index) for index in range(spec.channels))
+        picture, legend = class_colours(upscale_classes(values, (height, width)), names, spec.palette)
         return Cell(picture, spec.name, _counted(len(legend), "class", "classes"), legend)
     smooth = cv2.resize(np.ascontiguousarray(values, np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
     if spec.kind == "depth":
@@ -120,8 +121,8 @@ def resize_to_width(image_HWC: np.ndarray, width: int) -> np.ndarray:
 
 
 def class_name(spec: TaskSpec, index: int) -> str:
-    """The name of a class, or its number where the task has no names."""
-    return spec.classes[index] if index < len(spec.classes) else f"class {index}"
+    """The name of a class as people write it, or its number where the task has no names."""
+    return spec.classes[index].replace("_", " ") if index < len(spec.classes) else f"class {index}"
 
 
 def png_bytes(picture_HWC: np.ndarray) -> bytes:

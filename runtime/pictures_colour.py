@@ -62,7 +62,7 @@ def class_colours(
         LegendEntry(
             names[index] if index < len(names) else f"class {index}",
             (int(table[index][0]), int(table[index][1]), int(table[index][2])),
-            counts[index] / ids_HW.size,
+            float(counts[index]) / ids_HW.size,
         )
         for index in np.argsort(-counts, kind="stable")
         if counts[index] >= _LEAST_SHARE * ids_HW.size

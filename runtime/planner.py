@@ -170,7 +170,8 @@ class Planner:
             smallest = int(frontier.costs_P[0])
             raise InfeasibleBudgetError(
                 f"the budget {wanted.text} allows {limit / 1e9:.4g} GFLOPs, but the smallest configuration for "
-                f"{', '.join(preferences)} costs {smallest / 1e9:.4g} GFLOPs ({smallest / full_flops:.1%} of the full one)",
+                f"{', '.join(preferences)} costs {smallest / 1e9:.4g} GFLOPs "
+                f"({smallest / full_flops:.1%} of the full one)",
                 hint=f'the smallest feasible budget is "{smallest}FLOPs"; ask for fewer tasks, or raise the budget',
             )
         return self._make_plan(build, *frontier.at(0), frontier.scored_by, False)

@@ -133,10 +133,10 @@ def augment(
         if kind == "classes":
             targets[task] = _place(_resize(part.astype(np.uint8), view, "nearest"), view, IGNORED_CLASS)
         elif kind == "depth":
-            near = _resize(part.astype(np.float32), view, "nearest") / np.float32(view.zoom)
-            targets[task] = _place(np.where(np.isfinite(near), near, 0).astype(np.float32), view, 0)
+            near = _resize(np.nan_to_num(part.astype(np.float32), posinf=0), view, "nearest")
+            targets[task] = _place(near / np.float32(view.zoom), view, 0)
         elif kind == "normals":
-            normals = _place(_resize(part.astype(np.float32), view, "nearest"), view, 0)
+            normals = _place(_resize(np.nan_to_num(part.astype(np.float32)), view, "nearest"), view, 0)
             targets[task] = normals * np.float32([-1, 1, 1]) if view.flip else normals
         else:
             targets[task] = _place(_resize_mask(part, view, thin=task == "edge"), view, IGNORED_CLASS)

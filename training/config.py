@@ -82,6 +82,7 @@ class TrainConfig:
     random_top_k: float = 0.5
     independent_decoder: float = 0.5
     distill_weight: float = 0.5
+    loss_stride: int = 2  # class losses and distillation look at every such pixel, from a random place
 
     precision: str = "bf16"  # or "fp32"
     device: str = "cpu"

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from .tasks import IGNORED_CLASS, TASK_KINDS
 
-__all__ = ["class_weights", "task_loss", "valid_pixels"]
+__all__ = ["class_weights", "task_loss", "thinned", "valid_pixels"]
 
 _CLASS_BALANCE = 0.25
 _DEPTH_GRADIENT = 0.5
@@ -49,6 +49,17 @@ def valid_pixels(kind: str, target: Tensor) -> Tensor:
     if kind == "normals":
         return (target * target).sum(1, keepdim=True) > 0.25
     return target != IGNORED_CLASS
+
+
+def thinned(task: str, raw: Tensor, target: Tensor, stride: int, place: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    """Every `stride`-th pixel in both directions, from `place` (row, column) on: a quarter of the work at stride 2.
+
+    With a random place per step the loss is the same on average. Image classes are left as they are.
+    """
+    if TASK_KINDS[task] == "image_classes" or stride == 1:
+        return raw, target
+    top, left = place
+    return raw[..., top::stride, left::stride].contiguous(), target[..., top::stride, left::stride].contiguous()
 
 
 def task_loss(task: str, raw: Tensor, target: Tensor, weights: Mapping[str, Tensor]) -> Tensor:

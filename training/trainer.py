@@ -21,11 +21,12 @@ from .data import Batch, BatchMaker, SampleSource, class_frequencies, prefetch
 from .distill import distill_loss
 from .errors import DivergedError
 from .journal import Journal, Progress, plot_losses
-from .losses import class_weights, task_loss
+from .kernels import fast_cpu_kernels
+from .losses import class_weights, task_loss, thinned
 from .sandwich import Pass, draw_passes
 from .schedule import learning_rate, stage_at
 from .state import check_same_training, load_state, save_state
-from .tasks import train_tasks
+from .tasks import TASK_KINDS, train_tasks
 from .weights import WeightAverage, build_optimizer, carry_over
 
 __all__ = ["Trainer"]
@@ -188,12 +189,13 @@ class Trainer:
         losses: dict[str, Tensor] = {}
         teacher: dict[str, Tensor] = {}
         total = torch.zeros((), device=config.device)
+        place = tuple(int(offset) for offset in rng.integers(config.loss_stride, size=2))
         for number, chosen in enumerate(passes):
-            loss, raw, parts = self._pass_loss(batch, chosen, teacher)
+            loss, raw, parts = self._pass_loss(batch, chosen, teacher, place)
             (loss / len(passes)).backward()
             total += loss.detach()
             if number == 0:
-                teacher = {task: value.detach() for task, value in raw.items()}
+                teacher = raw
                 losses["balance"] = parts.pop("balance")
             if number < 2:
                 name = ("widest", "narrowest")[number]
@@ -208,11 +210,12 @@ class Trainer:
         return {**losses, "grad_norm": norm}
 
     def _pass_loss(
-        self, batch: Batch, chosen: Pass, teacher: Mapping[str, Tensor]
+        self, batch: Batch, chosen: Pass, teacher: Mapping[str, Tensor], place: tuple[int, ...]
     ) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
-        """Loss of one pass (with a gradient), its raw outputs, and its losses against the ground truth by task."""
+        """Loss of one pass (with a gradient), what it can teach, and its losses against the ground truth by task."""
         config = self.config
-        with torch.autocast(config.device, torch.bfloat16, enabled=config.precision == "bf16"):
+        fast = fast_cpu_kernels(config.device == "cpu")
+        with fast, torch.autocast(config.device, torch.bfloat16, enabled=config.precision == "bf16"):
             output = self.model(
                 batch.image_I3HW,
                 batch.task_of_row,
@@ -223,15 +226,20 @@ class Trainer:
             )
         loss = config.balance_weight * output.balance_loss.float()
         parts = {"balance": output.balance_loss.detach()}
-        share = config.distill_weight if teacher else 0.0
+        share, taught = config.distill_weight if teacher else 0.0, {}
         for task, target in batch.targets.items():
-            truth_loss = task_loss(task, output.raw[task], target, self.class_weights)
+            raw = output.raw[task]
+            thin_raw, thin_target = thinned(task, raw, target, config.loss_stride, place)
+            if TASK_KINDS[task] == "classes":  # the dearest loss; those of the others look at neighbouring pixels
+                raw, target = thin_raw, thin_target
+            truth_loss = task_loss(task, raw, target, self.class_weights)
             parts[task] = truth_loss.detach()
             mixed = (1 - share) * truth_loss
             if share:
-                mixed = mixed + share * distill_loss(task, output.raw[task], teacher[task], target)
+                mixed = mixed + share * distill_loss(task, thin_raw, teacher[task], thin_target)
             loss = loss + config.loss_weights[task] * mixed
-        return loss, output.raw, parts
+            taught[task] = thin_raw.detach()
+        return loss, taught, parts
 
     def _diverged(
         self, batch: Batch, passes: list[Pass], losses: Mapping[str, Tensor], norm: Tensor

@@ -22,6 +22,7 @@ import os
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TypedDict
 
 import numpy as np
 import torch
@@ -75,7 +76,11 @@ def shard_path(folder: Path, seeds: range) -> Path:
 
 
 def _pack(rooms: RoomBatch) -> dict[str, np.ndarray]:
-    labels = rooms.semseg_BHW | (rooms.edge_BHW.to(torch.uint8) * _EDGE_BIT) | (rooms.saliency_BHW.to(torch.uint8) * _SALIENCY_BIT)
+    labels = (
+        rooms.semseg_BHW
+        | (rooms.edge_BHW.to(torch.uint8) * _EDGE_BIT)
+        | (rooms.saliency_BHW.to(torch.uint8) * _SALIENCY_BIT)
+    )
     return {
         "image": rooms.image_BHW3.numpy(),
         "depth": rooms.depth_BHW.to(torch.float16).numpy(),
@@ -108,9 +113,15 @@ def _check_config(folder: Path, config: CacheConfig) -> None:
     path = folder / _CONFIG
     if path.exists():
         old, new = asdict(read_config(folder)), asdict(config)
-        changed = [f"{name}: {old[name]} there, {new[name]} asked" for name in new if name != "count" and old[name] != new[name]]
+        changed = [
+            f"{name}: {old[name]} there, {new[name]} asked"
+            for name in new
+            if name != "count" and old[name] != new[name]
+        ]
         if changed:
-            raise CacheMismatchError(f"{folder} was rendered with other settings ({'; '.join(changed)}); choose another folder")
+            raise CacheMismatchError(
+                f"{folder} was rendered with other settings ({'; '.join(changed)}); choose another folder"
+            )
     draft = path.with_suffix(f".{os.getpid()}")
     draft.write_text(json.dumps(asdict(config), indent=2) + "\n")
     draft.replace(path)
@@ -144,7 +155,11 @@ def render_to_shards(
     out_dir.mkdir(parents=True, exist_ok=True)
     config = CacheConfig(first_seed, count, size_hw, samples_per_pixel, shard)
     _check_config(out_dir, config)
-    jobs = [(out_dir, seeds, size_hw, samples_per_pixel) for seeds in config.shards() if not shard_path(out_dir, seeds).exists()]
+    jobs = [
+        (out_dir, seeds, size_hw, samples_per_pixel)
+        for seeds in config.shards()
+        if not shard_path(out_dir, seeds).exists()
+    ]
     with tqdm(total=count, initial=count - sum(len(job[1]) for job in jobs), unit="room", disable=not progress) as bar:
         if workers == 1:
             threads = torch.get_num_threads()
@@ -156,6 +171,18 @@ def render_to_shards(
         with multiprocessing.get_context("spawn").Pool(workers) as pool:
             for done in pool.imap_unordered(_write_shard, jobs):
                 bar.update(done)
+
+
+class Room(TypedDict):
+    """One room as read back; see `RoomShards.__getitem__`."""
+
+    image: np.ndarray
+    depth: np.ndarray
+    normals: np.ndarray
+    semseg: np.ndarray
+    edge: np.ndarray
+    saliency: np.ndarray
+    scene: int
 
 
 class RoomShards:
@@ -174,7 +201,9 @@ class RoomShards:
         pairs = [(seeds, shard_path(folder, seeds)) for seeds in self.config.shards()]
         self._shards = [(seeds, path) for seeds, path in pairs if path.exists()]
         if not self._shards:
-            raise FileNotFoundError(f"{folder} holds no finished shard; render some with slimpath.training.synthrooms.cache")
+            raise FileNotFoundError(
+                f"{folder} holds no finished shard; render some with slimpath.training.synthrooms.cache"
+            )
         self._ends = np.cumsum([len(seeds) for seeds, _ in self._shards])
         self._maps: dict[int, dict[str, np.ndarray]] = {}
 
@@ -184,7 +213,7 @@ class RoomShards:
     def __getstate__(self) -> dict[str, object]:
         return {**self.__dict__, "_maps": {}}  # a pickled map would carry its whole content along
 
-    def __getitem__(self, i: int) -> dict[str, np.ndarray | int]:
+    def __getitem__(self, i: int) -> Room:
         """Room `i`: image uint8 (H, W, 3), depth float32 (H, W) m, normals float32 (H, W, 3), semseg, edge and
         saliency uint8 (H, W), scene int.
 

@@ -73,7 +73,9 @@ def bowl(dice: Dice) -> Piece:
         size = dice.uniform(0.03, 0.045)
         angle, reach = dice.uniform(0, 6.28), radius * 0.5
         fruit = plastic(dice)
-        piece.ball((math.cos(angle) * reach, radius * 0.6 + size * 0.5, math.sin(angle) * reach), (size, size, size), fruit)
+        piece.ball(
+            (math.cos(angle) * reach, radius * 0.6 + size * 0.5, math.sin(angle) * reach), (size, size, size), fruit
+        )
     return piece
 
 
@@ -133,7 +135,9 @@ def table_lamp(dice: Dice) -> Piece:
         piece.ball((0, height * 0.35, 0), (radius * 0.5, height * 0.33, radius * 0.5), foot)
     piece.cylinder((0, height * 0.5, 0), 0.012, height, foot)
     shade = plastic(dice) if dice.chance(0.3) else fabric(dice)
-    piece.cylinder((0, height, 0), radius, radius * 1.3, shade.glowing(dice.choice((0.0, 1.5, 4.0))), taper=dice.uniform(-0.4, 0.0))
+    piece.cylinder(
+        (0, height, 0), radius, radius * 1.3, shade.glowing(dice.choice((0.0, 1.5, 4.0))), taper=dice.uniform(-0.4, 0.0)
+    )
     return piece
 
 

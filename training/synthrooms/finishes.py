@@ -8,14 +8,24 @@ from .dice import Dice
 from .materials import Material, Texture, hsv, natural_hue, paint, shade, stone, wood
 
 
-def _tiles(dice: Dice, low_m: float, high_m: float) -> Material:
-    base = hsv(dice.uniform(0.03, 0.17) if dice.chance(0.7) else dice.unit(), dice.uniform(0, 0.3), dice.uniform(0.4, 0.95))
-    size = dice.log_uniform(low_m, high_m)
+def _tiles(dice: Dice) -> Material:
+    base = hsv(
+        dice.uniform(0.03, 0.17) if dice.chance(0.7) else dice.unit(), dice.uniform(0, 0.3), dice.uniform(0.4, 0.95)
+    )
+    size = dice.log_uniform(0.2, 0.8)
     texture = Texture.CHECKER if dice.chance(0.2) else Texture.TILES
     other = shade(base, dice.choice((0.35, 0.6, 1.3)))
     gloss = dice.uniform(0.1, 0.7)
     return Material(
-        texture, base, other, size, size * dice.choice((1.0, 1.0, 2.0)), dice.uniform(0.2, 1), gloss, 60.0, phase=dice.uniform(0, 50)
+        texture,
+        base,
+        other,
+        size,
+        size * dice.choice((1.0, 1.0, 2.0)),
+        dice.uniform(0.2, 1),
+        gloss,
+        60.0,
+        phase=dice.uniform(0, 50),
     )
 
 
@@ -23,7 +33,15 @@ def _carpet(dice: Dice) -> Material:
     base = hsv(natural_hue(dice), dice.uniform(0, 0.35), dice.uniform(0.25, 0.8))
     texture = dice.choice((Texture.FABRIC, Texture.MOTIF, Texture.STRIPES), (0.8, 0.1, 0.1))
     scale = dice.log_uniform(0.05, 0.4)
-    return Material(texture, base, shade(base, dice.uniform(0.5, 0.8)), scale, scale, dice.uniform(0.4, 1), phase=dice.uniform(0, 50))
+    return Material(
+        texture,
+        base,
+        shade(base, dice.uniform(0.5, 0.8)),
+        scale,
+        scale,
+        dice.uniform(0.4, 1),
+        phase=dice.uniform(0, 50),
+    )
 
 
 def _concrete(dice: Dice) -> Material:
@@ -47,14 +65,15 @@ _FLOOR_WEIGHTS = {
 
 
 def floor(dice: Dice, room_type: str) -> Material:
-    make = dice.choice(_FLOORS, _FLOOR_WEIGHTS[room_type])
-    return _tiles(dice, 0.2, 0.8) if make is _tiles else make(dice)
+    return dice.choice(_FLOORS, _FLOOR_WEIGHTS[room_type])(dice)
 
 
 def wall(dice: Dice, room_type: str) -> Material:
     """Paint most of the time; wallpaper, brick, boards, tiles and stone otherwise."""
     base = paint(dice, bright=False)
-    kind = dice.choice(("paint", "stripes", "motif", "brick", "panels", "tiles", "stone"), (0.6, 0.08, 0.1, 0.08, 0.07, 0.05, 0.02))
+    kind = dice.choice(
+        ("paint", "stripes", "motif", "brick", "panels", "tiles", "stone"), (0.6, 0.08, 0.1, 0.08, 0.07, 0.05, 0.02)
+    )
     if room_type == "kitchen" and dice.chance(0.35):
         kind = "tiles"
     trim = {"skirting_m": dice.choice((0.0, 0.07, 0.1, 0.14), (0.25, 0.25, 0.3, 0.2))}
@@ -62,16 +81,34 @@ def wall(dice: Dice, room_type: str) -> Material:
         trim["wainscot_m"] = dice.uniform(0.8, 1.3)
     if kind == "brick":
         brick = hsv(dice.uniform(0.01, 0.07), dice.uniform(0.1, 0.6), dice.uniform(0.4, 0.9))
-        return replace(base, texture=Texture.BRICK, color_a=brick, color_b=hsv(0.1, 0.05, 0.75), scale_u_m=0.24, scale_v_m=0.08, strength=1.0)
+        return replace(
+            base,
+            texture=Texture.BRICK,
+            color_a=brick,
+            color_b=hsv(0.1, 0.05, 0.75),
+            scale_u_m=0.24,
+            scale_v_m=0.08,
+            strength=1.0,
+        )
     if kind == "tiles":
         size = dice.log_uniform(0.08, 0.3)
-        return replace(base, texture=Texture.TILES, color_b=shade(base.color_a, 0.65), scale_u_m=size, scale_v_m=size, gloss=0.5, shininess=80.0)
+        return replace(
+            base,
+            texture=Texture.TILES,
+            color_b=shade(base.color_a, 0.65),
+            scale_u_m=size,
+            scale_v_m=size,
+            gloss=0.5,
+            shininess=80.0,
+        )
     if kind == "stone":
         return stone(dice)
     scale = dice.log_uniform(0.06, 0.35)
     texture = {"stripes": Texture.STRIPES, "motif": Texture.MOTIF, "panels": Texture.PANELS}.get(kind, Texture.PLAIN)
     pale = shade(base.color_a, dice.uniform(0.65, 0.95)) if dice.chance(0.7) else base.color_b
-    return replace(base, texture=texture, color_b=pale, scale_u_m=scale, scale_v_m=scale, strength=dice.uniform(0.2, 1.0), **trim)
+    return replace(
+        base, texture=texture, color_b=pale, scale_u_m=scale, scale_v_m=scale, strength=dice.uniform(0.2, 1.0), **trim
+    )
 
 
 def ceiling(dice: Dice, room_type: str) -> Material:

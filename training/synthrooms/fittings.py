@@ -31,10 +31,22 @@ def door(dice: Dice, plan: Plan, wall: int | None = None) -> bool:
     width, height = dice.uniform(0.75, 1.0), min(dice.uniform(1.95, 2.12), plan.height - 0.15)
     frame = wood(dice) if dice.chance(0.4) else Material(Texture.PLAIN, hsv(0.1, 0.05, 0.93), hsv(0.1, 0.05, 0.9))
     leaf = frame if dice.chance(0.6) else dice.choice((wood, plastic))(dice)
-    leaf = Material(Texture.DOOR, leaf.color_a, leaf.color_b, strength=dice.unit(), gloss=0.15, phase=leaf.phase, variant=dice.unit())
+    leaf = Material(
+        Texture.DOOR,
+        leaf.color_a,
+        leaf.color_b,
+        strength=dice.unit(),
+        gloss=0.15,
+        phase=leaf.phase,
+        variant=dice.unit(),
+    )
     piece.box((0, height / 2 + 0.04, 0.01), (width + 0.16, height + 0.08, 0.03), frame, casts_shadow=False)
     piece.box((0, height / 2, 0.025), (width, height, 0.03), leaf, casts_shadow=False)
-    piece.ball((width * 0.42, 1.0, 0.07), (0.03, 0.03, 0.03), Material(Texture.PLAIN, hsv(0.1, 0.2, 0.6), hsv(0, 0, 0.5), gloss=0.9))
+    piece.ball(
+        (width * 0.42, 1.0, 0.07),
+        (0.03, 0.03, 0.03),
+        Material(Texture.PLAIN, hsv(0.1, 0.2, 0.6), hsv(0, 0, 0.5), gloss=0.9),
+    )
     spot = plan.hang(dice, piece, width + 0.16, 0.0, height + 0.1, wall=wall)
     if spot:
         plan.keep_clear(spot[0], spot[1], width, 0.8)
@@ -63,7 +75,11 @@ def window(dice: Dice, plan: Plan, *, night: bool) -> Opening | None:
         bottom = 0.03 if dice.chance(0.6) else low - 0.15
         for side in (-1, 1):
             part = dice.uniform(0.12, 0.35) * width
-            piece.box((side * (width / 2 + 0.12 - part / 2), (top + bottom) / 2, 0.09), (part + 0.1, top - bottom, 0.06), folds)
+            piece.box(
+                (side * (width / 2 + 0.12 - part / 2), (top + bottom) / 2, 0.09),
+                (part + 0.1, top - bottom, 0.06),
+                folds,
+            )
         piece.cylinder((0, top, 0.09), 0.015, width + 0.6, frame, turn=rotation(0, 0, math.pi / 2))
     spot = plan.hang(dice, piece, width + 0.1, low, high, wall=wall)
     if spot is None:
@@ -72,7 +88,13 @@ def window(dice: Dice, plan: Plan, *, night: bool) -> Opening | None:
     c, s = math.cos(yaw), math.sin(yaw)
     power = brightness * width * tall * 1.3
     tint = dice.uniform(-0.12, 0.12)
-    light = Light((x, y, z), (c * width / 2, 0, -s * width / 2), (0, tall / 2, 0), (s, 0, c), (power * (1 - tint), power, power * (1.06 + tint)))
+    light = Light(
+        (x, y, z),
+        (c * width / 2, 0, -s * width / 2),
+        (0, tall / 2, 0),
+        (s, 0, c),
+        (power * (1 - tint), power, power * (1.06 + tint)),
+    )
     return Opening(light, wall, spot[1], width, low, high)
 
 
@@ -86,7 +108,9 @@ def sun_through(dice: Dice, plan: Plan, opening: Opening) -> Sun:
     reach, everywhere = opening.width / 2, 99.0
     along = (opening.along - reach, opening.along + reach)
     x, z = (along, (-everywhere, everywhere)) if opening.wall % 2 == 0 else ((-everywhere, everywhere), along)
-    return Sun(towards, (power, power * 0.93, power * 0.78), face, (x[0], opening.low, z[0]), (x[1], opening.high, z[1]))
+    return Sun(
+        towards, (power, power * 0.93, power * 0.78), face, (x[0], opening.low, z[0]), (x[1], opening.high, z[1])
+    )
 
 
 def picture(dice: Dice, plan: Plan) -> None:
@@ -118,7 +142,13 @@ def rug(dice: Dice, plan: Plan, x: float, z: float) -> None:
 def ceiling_lamp(dice: Dice, plan: Plan, kind: str, warmth: float, power: float) -> list[Light]:
     """A hanging shade, a flush dome, or (offices) panels set in the ceiling; and the light each gives."""
     color = (power * (1 + warmth), power, power * (1 - warmth))
-    glow = Material(Texture.PLAIN, (1.0, 1.0 - warmth * 0.4, 1.0 - warmth), (1, 1, 1), strength=0.0, emission=dice.uniform(2, 6) if power else 0.0)
+    glow = Material(
+        Texture.PLAIN,
+        (1.0, 1.0 - warmth * 0.4, 1.0 - warmth),
+        (1, 1, 1),
+        strength=0.0,
+        emission=dice.uniform(2, 6) if power else 0.0,
+    )
     piece, x, z = Piece("lamp"), plan.width / 2 + dice.uniform(-0.4, 0.4), plan.length / 2 + dice.uniform(-0.6, 0.6)
     if kind == "panels":
         lights = []

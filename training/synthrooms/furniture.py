@@ -75,12 +75,19 @@ def chair(dice: Dice, style: Style) -> Piece:
     _legs(piece, dice, width, width, height - 0.03, frame)
     lean = rotation(0, -dice.uniform(0.0, 0.2))
     if dice.chance(0.5):
-        piece.box((0, (top + height) / 2, -width / 2), (width, top - height, 0.03), dice.choice((seat, frame)), turn=lean)
+        piece.box(
+            (0, (top + height) / 2, -width / 2), (width, top - height, 0.03), dice.choice((seat, frame)), turn=lean
+        )
     else:
         for x in (-0.42, 0.42):
             piece.box((x * width, (top + height) / 2, -width / 2), (0.03, top - height, 0.03), frame, turn=lean)
         for part in range(dice.integer(1, 3)):
-            piece.box((0, top - 0.06 - 0.13 * part, -width / 2 - 0.02 * (2 - part)), (width * 0.85, 0.07, 0.02), frame, turn=lean)
+            piece.box(
+                (0, top - 0.06 - 0.13 * part, -width / 2 - 0.02 * (2 - part)),
+                (width * 0.85, 0.07, 0.02),
+                frame,
+                turn=lean,
+            )
     return piece
 
 
@@ -118,7 +125,12 @@ def sofa(dice: Dice, style: Style, seats: int) -> Group:
     for _ in range(dice.integer(0, 3)):
         cushion = Piece("sofa")
         turn = rotation(dice.uniform(-0.4, 0.4), -0.4, dice.uniform(-0.3, 0.3))
-        cushion.ball((dice.uniform(-0.4, 0.4) * (width - 2 * arm), base + 0.36, -0.05), (0.24, 0.22, 0.09), fabric(dice), turn=turn)
+        cushion.ball(
+            (dice.uniform(-0.4, 0.4) * (width - 2 * arm), base + 0.36, -0.05),
+            (0.24, 0.22, 0.09),
+            fabric(dice),
+            turn=turn,
+        )
         piece.parts += cushion.parts
     return group
 
@@ -132,13 +144,21 @@ def bed(dice: Dice, style: Style) -> Group:
     piece.box((0, base / 2 + 0.04, 0), (width + 0.06, base - 0.08, depth), frame)
     piece.box((0, (base + top) / 2, 0.02), (width, top - base, depth - 0.06), sheet)
     cover = dice.uniform(0.5, 0.75) * depth
-    piece.box((0, (base + top) / 2 + 0.02, depth / 2 - cover / 2 + 0.01), (width + 0.05, top - base + 0.03, cover), blanket)
+    piece.box(
+        (0, (base + top) / 2 + 0.02, depth / 2 - cover / 2 + 0.01), (width + 0.05, top - base + 0.03, cover), blanket
+    )
     if dice.chance(0.85):
-        piece.box((0, dice.uniform(0.4, 0.6), -depth / 2 - 0.02), (width + 0.1, dice.uniform(0.75, 1.2), 0.06), dice.choice((frame, blanket)))
+        piece.box(
+            (0, dice.uniform(0.4, 0.6), -depth / 2 - 0.02),
+            (width + 0.1, dice.uniform(0.75, 1.2), 0.06),
+            dice.choice((frame, blanket)),
+        )
     pillow = dice.choice((sheet, fabric(dice)))
     for side in (-1, 1) if width > 1.2 else (0,):
         turn = rotation(dice.uniform(-0.2, 0.2), dice.uniform(0.0, 0.6))
-        piece.ball((side * width / 4, top + 0.08, -depth / 2 + 0.3), (min(0.36, width / 2.6), 0.11, 0.24), pillow, turn=turn)
+        piece.ball(
+            (side * width / 4, top + 0.08, -depth / 2 + 0.3), (min(0.36, width / 2.6), 0.11, 0.24), pillow, turn=turn
+        )
     group = Group(width + 0.1, depth + 0.1, top, [piece], [Surface((0, top + 0.03, 0.3), width * 0.7, depth * 0.3)])
     return group
 
@@ -158,7 +178,12 @@ def cabinet(dice: Dice, style: Style, width: float, depth: float, height: float,
             x, y = ((column + 0.5) / columns - 0.5) * width, feet + (row + 0.5) * tall
             piece.box((x, y, depth / 2), (width / columns - 0.015, tall - 0.015, 0.025), front, casts_shadow=False)
             if columns * rows <= 8:
-                piece.box((x, y + tall * 0.3 * (rows > 1), depth / 2 + 0.02), (0.1, 0.012, 0.02), style.metal, casts_shadow=False)
+                piece.box(
+                    (x, y + tall * 0.3 * (rows > 1), depth / 2 + 0.02),
+                    (0.1, 0.012, 0.02),
+                    style.metal,
+                    casts_shadow=False,
+                )
     return Group(width, depth, height, [piece], [Surface((0, height, 0), width * 0.85, depth * 0.7)])
 
 
@@ -202,9 +227,17 @@ def desk(dice: Dice, style: Style) -> Group:
         group.pieces.append(keyboard(dice).moved(-0.05, top, group.depth * 0.22))
     if dice.chance(0.4):
         group.pieces.append(table_lamp(dice).moved(-group.width * 0.4, top, -group.depth * 0.25))
-    scatter(dice, group, Surface((group.width * 0.3, top, 0), group.width * 0.3, group.depth * 0.7), STUDY, dice.integer(0, 2))
+    scatter(
+        dice,
+        group,
+        Surface((group.width * 0.3, top, 0), group.width * 0.3, group.depth * 0.7),
+        STUDY,
+        dice.integer(0, 2),
+    )
     seat = swivel_chair if dice.chance(0.7) else chair
-    group.pieces.append(seat(dice, style).moved(dice.uniform(-0.2, 0.2), 0, group.depth * 0.75, math.pi + dice.uniform(-0.7, 0.7)))
+    group.pieces.append(
+        seat(dice, style).moved(dice.uniform(-0.2, 0.2), 0, group.depth * 0.75, math.pi + dice.uniform(-0.7, 0.7))
+    )
     group.depth += 0.5
     return group.moved(0, 0, -0.25, 0)
 

@@ -41,8 +41,15 @@ class Solids:
         boxes = self.counts[0]
         ends = [int((index_K < end).sum()) for end in (boxes, boxes + self.counts[1])]
         counts = (ends[0], ends[1] - ends[0], index_K.numel() - ends[1])
-        fields = (self.matrix_P33, self.shift_P3, self.half_P3, self.taper_P, self.centre_P3, self.radius_P)
-        return Solids(*(field[index_K] for field in fields), counts)
+        return Solids(
+            self.matrix_P33[index_K],
+            self.shift_P3[index_K],
+            self.half_P3[index_K],
+            self.taper_P[index_K],
+            self.centre_P3[index_K],
+            self.radius_P[index_K],
+            counts,
+        )
 
 
 Keep = Callable[[Solids, Tensor, Tensor], Tensor]  # which solids (P,) rays with these origins and directions may meet
@@ -50,10 +57,10 @@ Keep = Callable[[Solids, Tensor, Tensor], Tensor]  # which solids (P,) rays with
 
 def pack_solids(parts: list[Part], device: torch.device) -> Solids:
     """Pack parts, which must be sorted by shape (as `sort_parts` does)."""
-    turn = np.stack([part.turn for part in parts])
-    half = np.array([part.half for part in parts])
+    turn = np.array([part.turn for part in parts]).reshape(-1, 3, 3)
+    half = np.array([part.half for part in parts]).reshape(-1, 3)
+    centre = np.array([part.centre for part in parts]).reshape(-1, 3)
     matrix = turn.transpose(0, 2, 1) / half[:, :, None]
-    centre = np.stack([part.centre for part in parts])
     shift = -np.einsum("pij,pj->pi", matrix, centre)
     counts = tuple(sum(part.shape == shape for part in parts) for shape in Shape)
 
@@ -64,7 +71,9 @@ def pack_solids(parts: list[Part], device: torch.device) -> Solids:
     is_ball = np.array([part.shape == Shape.BALL for part in parts])
     widest = half * (1 + np.abs(taper))[:, None]
     radius = np.where(is_ball, half.max(axis=1), np.linalg.norm(widest, axis=1))
-    return Solids(put(matrix), put(shift), put(half), put(taper), put(centre), put(radius), (counts[0], counts[1], counts[2]))
+    return Solids(
+        put(matrix), put(shift), put(half), put(taper), put(centre), put(radius), (counts[0], counts[1], counts[2])
+    )
 
 
 def _to_frames(matrix_P33: Tensor, shift_P3: Tensor | None, vectors_3N: Tensor) -> Tensor:
@@ -127,7 +136,7 @@ def _enter_balls(origin: Tensor, direction: Tensor) -> Tensor:
 
 def _enter_all(solids: Solids, origin_3N: Tensor, direction_3N: Tensor) -> Tensor:
     """t (P, N) where each ray enters each solid, `MISS` where it does not."""
-    boxes, cylinders, balls = solids.counts
+    boxes, cylinders, _ = solids.counts
     slices = (slice(0, boxes), slice(boxes, boxes + cylinders), slice(boxes + cylinders, None))
     found = []
     for shape, part in zip(Shape, slices, strict=True):
@@ -165,7 +174,9 @@ def _chunks(
             yield solids.subset(kept), kept, origin, direction
 
 
-def first_hit(solids: Solids, origin_3N: Tensor, direction_3N: Tensor, keep: Keep | None = None) -> tuple[Tensor, Tensor]:
+def first_hit(
+    solids: Solids, origin_3N: Tensor, direction_3N: Tensor, keep: Keep | None = None
+) -> tuple[Tensor, Tensor]:
     """Smallest t and index of the solid for each ray: (N,) float32 (`MISS` if none) and (N,) int64."""
     times, indices = [], []
     for some, kept, origin, direction in _chunks(solids, origin_3N, direction_3N, keep):
@@ -192,8 +203,9 @@ def nearest(solids: Solids, origin_3N: Tensor, direction_3N: Tensor, keep: Keep 
 
 def leave_room(size_3: Tensor, origin_3N: Tensor, direction_3N: Tensor) -> tuple[Tensor, Tensor]:
     """t (N,) and face (N,) int64 where rays from inside the room meet its shell."""
-    wall = torch.where(direction_3N > 0, size_3[:, None], torch.zeros_like(size_3[:, None]))
-    t_3N = (wall - origin_3N) / torch.where(direction_3N.abs() < 1e-9, 1e-9, direction_3N)
+    # Rays parallel to a pair of walls meet the far one of them, far away.
+    step_3N = torch.where(direction_3N.abs() < 1e-9, torch.full_like(direction_3N, 1e-9), direction_3N)
+    forward = step_3N > 0
+    t_3N = (torch.where(forward, size_3[:, None], torch.zeros_like(size_3[:, None])) - origin_3N) / step_3N
     t, axis = t_3N.min(dim=0)
-    positive = (direction_3N > 0).gather(0, axis[None])[0]
-    return t, axis * 2 + positive
+    return t, axis * 2 + forward.gather(0, axis[None])[0]

@@ -46,7 +46,9 @@ class Plan:
         return (x - half_x, x + half_x, z - half_z, z + half_z)
 
     def _free(self, rect: Rect) -> bool:
-        inside = rect[0] >= -0.02 and rect[1] <= self.width + 0.02 and rect[2] >= -0.02 and rect[3] <= self.length + 0.02
+        inside = (
+            rect[0] >= -0.02 and rect[1] <= self.width + 0.02 and rect[2] >= -0.02 and rect[3] <= self.length + 0.02
+        )
         return inside and not any(_overlap(rect, other) for other in self.occupied)
 
     def _put(self, group: Group, x: float, z: float, yaw: float, rect: Rect) -> None:
@@ -56,7 +58,9 @@ class Plan:
         self.occupied.append(rect)
         self.tall.append(rect)
 
-    def against_wall(self, dice: Dice, group: Group, walls: tuple[int, ...] = (0, 1, 2, 3), gap_m: float = 0.02) -> bool:
+    def against_wall(
+        self, dice: Dice, group: Group, walls: tuple[int, ...] = (0, 1, 2, 3), gap_m: float = 0.02
+    ) -> bool:
         """Stand a group with its back to a wall; False if no place was found."""
         for _ in range(12):
             wall = dice.choice(walls)
@@ -87,7 +91,9 @@ class Plan:
                 return True
         return False
 
-    def hang(self, dice: Dice, piece: Piece, width: float, low: float, high: float, *, wall: int | None = None) -> tuple[int, float] | None:
+    def hang(
+        self, dice: Dice, piece: Piece, width: float, low: float, high: float, *, wall: int | None = None
+    ) -> tuple[int, float] | None:
         """Fix a flat piece (back at its origin) to a wall between heights `low` and `high`; where, or None."""
         for _ in range(8):
             chosen = dice.integer(0, 3) if wall is None else wall

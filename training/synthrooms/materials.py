@@ -34,7 +34,7 @@ class Texture(IntEnum):
 
 @dataclass(frozen=True)
 class Material:
-    """One surface finish. Scales are metres per repeat; `phase` shifts the pattern, `variant` (0..1) picks its style."""
+    """One surface finish. Scales are metres per repeat; `phase` shifts the pattern, `variant` 0..1 picks its style."""
 
     texture: Texture
     color_a: Rgb
@@ -112,11 +112,13 @@ def wood(dice: Dice, plank_m: float = 9.0) -> Material:
 
 def paint(dice: Dice, *, bright: bool = True) -> Material:
     """Wall paint: mostly pale, now and then a strong or a dark colour."""
-    value = dice.uniform(0.72, 0.97) if bright or dice.chance(0.7) else dice.uniform(0.25, 0.6)
+    value = dice.uniform(0.72, 0.97) if bright or dice.chance(0.8) else dice.uniform(0.25, 0.6)
     saturation = dice.uniform(0.0, 0.16) if dice.chance(0.75) else dice.uniform(0.15, 0.5)
     base = hsv(natural_hue(dice), saturation, value)
     other = hsv(natural_hue(dice), saturation * dice.uniform(0.5, 1.5), value * dice.uniform(0.55, 1.05))
-    return _surface(dice, Texture.PLAIN, base, other, scale_u_m=dice.uniform(0.3, 1.5), strength=dice.uniform(0.0, 0.35))
+    return _surface(
+        dice, Texture.PLAIN, base, other, scale_u_m=dice.uniform(0.3, 1.5), strength=dice.uniform(0.0, 0.35)
+    )
 
 
 def plastic(dice: Dice) -> Material:
@@ -130,13 +132,22 @@ def plastic(dice: Dice) -> Material:
     }[kind]
     gloss = dice.uniform(0.05, 0.7)
     return _surface(
-        dice, Texture.PLAIN, color, shade(color, 0.7), scale_u_m=0.1, strength=0.1, gloss=gloss, shininess=dice.log_uniform(20, 300)
+        dice,
+        Texture.PLAIN,
+        color,
+        shade(color, 0.7),
+        scale_u_m=0.1,
+        strength=0.1,
+        gloss=gloss,
+        shininess=dice.log_uniform(20, 300),
     )
 
 
 def metal(dice: Dice) -> Material:
     color = hsv(dice.uniform(0.05, 0.15), dice.choice((0.02, 0.05, 0.4)), dice.choice((0.2, 0.5, 0.75)))
-    return _surface(dice, Texture.PLAIN, color, color, scale_u_m=0.2, strength=0.1, gloss=0.9, shininess=dice.log_uniform(30, 200))
+    return _surface(
+        dice, Texture.PLAIN, color, color, scale_u_m=0.2, strength=0.1, gloss=0.9, shininess=dice.log_uniform(30, 200)
+    )
 
 
 def fabric(dice: Dice) -> Material:
@@ -165,14 +176,24 @@ def stone(dice: Dice) -> Material:
     vein = shade(base, dice.choice((0.4, 0.7, 1.6)))
     scale = dice.log_uniform(0.15, 0.8)
     return _surface(
-        dice, Texture.MARBLE, base, vein, scale_u_m=scale, scale_v_m=scale, strength=dice.uniform(0.3, 1), gloss=0.4, shininess=80.0
+        dice,
+        Texture.MARBLE,
+        base,
+        vein,
+        scale_u_m=scale,
+        scale_v_m=scale,
+        strength=dice.uniform(0.3, 1),
+        gloss=0.4,
+        shininess=80.0,
     )
 
 
 def leaf(dice: Dice) -> Material:
     hue, value = dice.uniform(0.2, 0.38), dice.uniform(0.25, 0.7)
     color_a, color_b = hsv(hue, dice.uniform(0.4, 0.9), value), hsv(hue + 0.03, 0.7, value * 0.4)
-    return _surface(dice, Texture.FABRIC, color_a, color_b, scale_u_m=dice.uniform(0.03, 0.12), strength=1.0, gloss=0.15)
+    return _surface(
+        dice, Texture.FABRIC, color_a, color_b, scale_u_m=dice.uniform(0.03, 0.12), strength=1.0, gloss=0.15
+    )
 
 
 def any_finish(dice: Dice) -> Material:
@@ -186,4 +207,6 @@ def patterned(dice: Dice, texture: Texture, *, emission: float = 0.0) -> Materia
     color_a = hsv(hue, dice.uniform(0.1, 0.9), dice.uniform(0.3, 0.95))
     color_b = hsv(hue + dice.uniform(0.1, 0.9), dice.uniform(0.0, 0.9), dice.uniform(0.1, 0.95))
     scale = dice.log_uniform(0.05, 0.3)
-    return _surface(dice, texture, color_a, color_b, scale_u_m=scale, scale_v_m=scale, strength=dice.unit(), emission=emission)
+    return _surface(
+        dice, texture, color_a, color_b, scale_u_m=scale, scale_v_m=scale, strength=dice.unit(), emission=emission
+    )

@@ -23,7 +23,8 @@ def _volume(device: torch.device) -> Tensor:
         lattice = torch.rand(1, 1, cells, cells, cells, generator=generator)
         wrapped = functional.pad(lattice, (0, 1) * 3, mode="circular")
         octaves.append(functional.interpolate(wrapped, size=(_CELLS + 1,) * 3, mode="trilinear", align_corners=True))
-    smooth = sum(octave * weight for octave, weight in zip(octaves, (0.5, 0.27, 0.15, 0.08), strict=True))
+    weights = torch.tensor((0.5, 0.27, 0.15, 0.08))[:, None, None, None, None, None]
+    smooth = (torch.stack(octaves) * weights).sum(dim=0)
     smooth = ((smooth - 0.5) * 1.9 + 0.5).clamp(0, 1)
     return torch.cat([octaves[-1], smooth], dim=1).to(device)
 

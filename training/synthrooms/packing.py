@@ -13,6 +13,7 @@ from torch import Tensor
 
 from .classes import CLASS_ID
 from .intersect import Solids, pack_solids
+from .materials import Material
 from .pieces import Part, Piece
 from .scene import FACE_LABELS, Scene
 
@@ -38,10 +39,18 @@ def sort_parts(pieces: Sequence[Piece]) -> tuple[list[Part], list[int]]:
     return [part for part, _ in pairs], [number for _, number in pairs]
 
 
+def _speck(material: Material) -> Piece:
+    """Stands in for the furniture of an empty room, unseen below its floor: gathers need at least one row."""
+    piece = Piece("object")
+    piece.box((0.0, -1.0, 0.0), (0.01, 0.01, 0.01), material)
+    return piece
+
+
 def pack_scene(scene: Scene, device: torch.device) -> PackedScene:
-    parts, owners = sort_parts(scene.pieces)
+    pieces = scene.pieces or (_speck(scene.faces[0]),)
+    parts, owners = sort_parts(pieces)
     materials = [part.material for part in parts] + list(scene.faces)
-    labels = [CLASS_ID[scene.pieces[owner - 1].label] for owner in owners] + [CLASS_ID[label] for label in FACE_LABELS]
+    labels = [CLASS_ID[pieces[owner - 1].label] for owner in owners] + [CLASS_ID[label] for label in FACE_LABELS]
     textures = [int(material.texture) for material in materials]
     return PackedScene(
         solids=pack_solids(parts, device),

@@ -54,18 +54,29 @@ class Piece:
     label: str
     parts: list[Part] = field(default_factory=list)
 
-    def _add(self, shape: Shape, centre: Vec3, half: Vec3, material: Material, turn: np.ndarray | None, **fields: float) -> None:
+    def _add(
+        self, shape: Shape, centre: Vec3, half: Vec3, material: Material, turn: np.ndarray | None, **fields: float
+    ) -> None:
         if turn is None:
             turn = np.eye(3)
         self.parts.append(Part(shape, np.array(centre, dtype=np.float64), half, turn, material, **fields))  # type: ignore[arg-type]
 
-    def box(self, centre: Vec3, size: Vec3, material: Material, *, turn: np.ndarray | None = None, casts_shadow: bool = True) -> None:
+    def box(
+        self, centre: Vec3, size: Vec3, material: Material, *, turn: np.ndarray | None = None, casts_shadow: bool = True
+    ) -> None:
         """A cuboid with full edge lengths `size`."""
         half = (size[0] / 2, size[1] / 2, size[2] / 2)
         self._add(Shape.BOX, centre, half, material, turn, casts_shadow=casts_shadow)
 
     def cylinder(
-        self, centre: Vec3, radius: float, height: float, material: Material, *, taper: float = 0.0, turn: np.ndarray | None = None
+        self,
+        centre: Vec3,
+        radius: float,
+        height: float,
+        material: Material,
+        *,
+        taper: float = 0.0,
+        turn: np.ndarray | None = None,
     ) -> None:
         """A cylinder; `taper` > 0 makes it wider at the top, |taper| < 1."""
         self._add(Shape.CYLINDER, centre, (radius, height / 2, radius), material, turn, taper=taper)
@@ -91,7 +102,7 @@ class Surface:
 
 @dataclass
 class Group:
-    """Pieces placed together: their common footprint (width x depth, back at -z), height, and tops to stand things on."""
+    """Pieces placed together: common footprint (width x depth, back at -z), height, and tops to stand things on."""
 
     width: float
     depth: float

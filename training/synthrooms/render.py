@@ -53,7 +53,9 @@ class RoomBatch:
     instance_BHW: Tensor
 
 
-def _camera_rays(scene: Scene, size_hw: tuple[int, int], samples_per_side: int, jitter_2N: Tensor | None, device: torch.device) -> Tensor:
+def _camera_rays(
+    scene: Scene, size_hw: tuple[int, int], samples_per_side: int, jitter_2N: Tensor | None, device: torch.device
+) -> Tensor:
     """Rays through a grid `samples_per_side` finer than the pixels, at cell centres or jittered within the cells."""
     fine_hw = (size_hw[0] * samples_per_side, size_hw[1] * samples_per_side)
     x_px, y_px = pixel_grid(fine_hw, device)
@@ -62,7 +64,14 @@ def _camera_rays(scene: Scene, size_hw: tuple[int, int], samples_per_side: int, 
     return pixel_rays(scene.camera, x_px / samples_per_side, y_px / samples_per_side, size_hw)
 
 
-def _picture(scene: Scene, packed: PackedScene, centre: tuple[Tensor, Hits], size_hw: tuple[int, int], side: int, device: torch.device) -> Tensor:
+def _picture(
+    scene: Scene,
+    packed: PackedScene,
+    centre: tuple[Tensor, Hits],
+    size_hw: tuple[int, int],
+    side: int,
+    device: torch.device,
+) -> Tensor:
     """Shade at `side` x `side` samples a pixel, average, develop."""
     generator = torch.Generator().manual_seed(scene.seed ^ _PIXEL_SALT)
     fine_hw = (size_hw[0] * side, size_hw[1] * side)
@@ -81,7 +90,9 @@ def _origin(scene: Scene, device: torch.device) -> Tensor:
     return torch.tensor(scene.camera.position, device=device, dtype=torch.float32)[:, None]
 
 
-def render_scene(scene: Scene, size_hw: tuple[int, int], device: torch.device, samples_per_side: int = 1) -> tuple[Tensor, ...]:
+def render_scene(
+    scene: Scene, size_hw: tuple[int, int], device: torch.device, samples_per_side: int = 1
+) -> tuple[Tensor, ...]:
     """One scene: the fields of `RoomBatch`, in order, without the batch axis."""
     packed = pack_scene(scene, device)
     rays = _camera_rays(scene, size_hw, 1, None, device)
@@ -100,9 +111,13 @@ def render_scene(scene: Scene, size_hw: tuple[int, int], device: torch.device, s
     )
 
 
-@torch.inference_mode()
+@torch.no_grad()  # not inference_mode: a loss must be able to save the labels for its backward
 def render_rooms(
-    seeds: Sequence[int], size_hw: tuple[int, int] = (224, 224), *, device: str | torch.device = "cpu", samples_per_pixel: int = 1
+    seeds: Sequence[int],
+    size_hw: tuple[int, int] = (224, 224),
+    *,
+    device: str | torch.device = "cpu",
+    samples_per_pixel: int = 1,
 ) -> RoomBatch:
     """Render one room per seed; a seed gives the same picture in whatever batch it comes.
 

@@ -151,7 +151,9 @@ def furnish(dice: Dice, style: Style, plan: Plan, room_type: str) -> None:
     for _ in range(dice.integer(0, 5)):
         plan.in_the_room(dice, _floor_thing(dice))
     if dice.chance(0.15):
-        plan.in_the_room(dice, cabinet(dice, style, dice.uniform(0.3, 0.6), dice.uniform(0.3, 0.5), dice.uniform(0.4, 0.6)))
+        plan.in_the_room(
+            dice, cabinet(dice, style, dice.uniform(0.3, 0.6), dice.uniform(0.3, 0.5), dice.uniform(0.4, 0.6))
+        )
     for _ in range(dice.integer(0, 4)):
         fittings.picture(dice, plan)
     fittings.wall_bits(dice, plan)

@@ -1,4 +1,4 @@
-"""From a seed to a scene: room, furniture, light, camera, sensor. All on the CPU, nothing rendered but a few test rays."""
+"""From a seed to a scene: room, furniture, light, camera, sensor. All on the CPU; no more than a few test rays."""
 
 from __future__ import annotations
 
@@ -50,7 +50,9 @@ def _sample_windows(dice: Dice, plan: Plan, room_type: str, *, night: bool) -> l
     return [opening for opening in openings if opening]
 
 
-def _sample_lighting(dice: Dice, plan: Plan, room_type: str, windows: list[fittings.Opening], *, night: bool) -> Lighting:
+def _sample_lighting(
+    dice: Dice, plan: Plan, room_type: str, windows: list[fittings.Opening], *, night: bool
+) -> Lighting:
     kinds = ("panels", "dome", "hanging")
     kind = dice.choice(kinds, (0.7, 0.2, 0.1) if room_type in ("office", "corridor") else (0.05, 0.4, 0.55))
     switched_on = night or not windows or dice.chance(0.55)
@@ -62,7 +64,11 @@ def _sample_lighting(dice: Dice, plan: Plan, room_type: str, windows: list[fitti
     lights += [opening.light for opening in windows]
     lights.sort(key=lambda light: -sum(light.color))
     sun = fittings.sun_through(dice, plan, windows[0]) if windows and not night and dice.chance(0.4) else None
-    level = dice.uniform(0.1, 0.35) * (sum(sum(light.color) for light in lights) / 3 + 1.0) / (plan.width * plan.length) ** 0.5
+    level = (
+        dice.uniform(0.1, 0.35)
+        * (sum(sum(light.color) for light in lights) / 3 + 1.0)
+        / (plan.width * plan.length) ** 0.5
+    )
     warm = dice.uniform(-0.08, 0.12)
     return Lighting(tuple(lights[:3]), sun, (level * (1 + warm), level, level * (1 - warm)))
 
@@ -102,5 +108,3 @@ def sample_scene(seed: int) -> Scene:
         camera,
         sensor,
     )
-
-

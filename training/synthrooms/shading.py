@@ -43,7 +43,9 @@ def _dot(a_3N: Tensor, b_3N: Tensor) -> Tensor:
     return a_3N[0] * b_3N[0] + a_3N[1] * b_3N[1] + a_3N[2] * b_3N[2]
 
 
-def _light_visibility(packed: PackedScene, light: Light, start_3N: Tensor, lit_N: Tensor, strata_2N: Tensor, order_N: Tensor) -> Tensor:
+def _light_visibility(
+    packed: PackedScene, light: Light, start_3N: Tensor, lit_N: Tensor, strata_2N: Tensor, order_N: Tensor
+) -> Tensor:
     """1 where a random point of the light is seen, 0 in its shadow; (N,)."""
     chosen = order_N[lit_N[order_N]]
     start, u, v = start_3N[:, chosen], strata_2N[0, chosen] * 2 - 1, strata_2N[1, chosen] * 2 - 1
@@ -117,7 +119,15 @@ def _albedo(packed: PackedScene, hits: Hits, material_MN: Tensor, pixel_m: Tenso
     return color
 
 
-def shade(scene: Scene, packed: PackedScene, hits: Hits, direction_3N: Tensor, focal_px: float, size_hw: tuple[int, int], jitter_2N: Tensor) -> Tensor:
+def shade(
+    scene: Scene,
+    packed: PackedScene,
+    hits: Hits,
+    direction_3N: Tensor,
+    focal_px: float,
+    size_hw: tuple[int, int],
+    jitter_2N: Tensor,
+) -> Tensor:
     """Linear radiance (3, N) of every pixel of an image `size_hw`, whose rays gave `hits`."""
     normal, point = hits.normal_3N, hits.point_3N
     towards_eye = -normalize(direction_3N)
@@ -136,7 +146,11 @@ def shade(scene: Scene, packed: PackedScene, hits: Hits, direction_3N: Tensor, f
         diffuse = _dot(normal, beam_to).clamp_min(0.0) * leaving / (distance2 + 0.15)
         shadowed = rank < _SHADOWED_LIGHTS
         strata = _strata(size_hw, jitter_2N, rank + 1)
-        visible.append(_light_visibility(packed, light, start, diffuse > 0, strata, order) if shadowed else torch.ones_like(diffuse))
+        visible.append(
+            _light_visibility(packed, light, start, diffuse > 0, strata, order)
+            if shadowed
+            else torch.ones_like(diffuse)
+        )
         diffuse_L.append(diffuse)
         halfway_L.append(_dot(normal, normalize(beam_to + towards_eye)).clamp_min(0.0))
         colors.append(light.color)

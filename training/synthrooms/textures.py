@@ -45,7 +45,9 @@ class Patch:
     def color_b(self) -> Tensor:
         return self.material_MN[3:6]
 
-    def noise(self, cells_per_m: Tensor | float, stretch: tuple[float, float, float] = (1, 1, 1)) -> tuple[Tensor, Tensor]:
+    def noise(
+        self, cells_per_m: Tensor | float, stretch: tuple[float, float, float] = (1, 1, 1)
+    ) -> tuple[Tensor, Tensor]:
         scaled = self.local_3N * torch.tensor(stretch, device=self.u.device)[:, None] * cells_per_m
         return noise(scaled + self.get("phase"))
 
@@ -89,7 +91,7 @@ def _wood(p: Patch) -> Tensor:
     tone = scramble(row, column, phase)
     _, grain = noise(torch.stack([u * 120 + tone * 40, v * 7 + tone * 31, tone * 57 + phase]))
     _, swirl = noise(torch.stack([u * 22 + tone * 17, v * 3.0, phase + tone * 9]))
-    rings = torch.sin((u * 40 + swirl * 14 + tone * 6))
+    rings = torch.sin(u * 40 + swirl * 14 + tone * 6)
     fade = _fade(0.03, p.pixel_m)
     share = 0.35 * (tone - 0.5) + p.get("strength") * (0.55 * (grain - 0.5) + 0.18 * rings * fade) + 0.4
     gap = torch.maximum(_line(u, width, 0.003, p.pixel_m), _line(shifted, length, 0.003, p.pixel_m))
@@ -148,8 +150,12 @@ def _marble(p: Patch) -> Tensor:
 def _fabric(p: Patch) -> Tensor:
     rough, cloudy = p.noise(260.0)
     _, worn = p.noise(14.0)
-    fine = (0.7 * (rough - 0.5) + 0.5 * (cloudy - 0.5)) * _fade(0.006, p.pixel_m) + 0.25 * (cloudy - 0.5) * _fade(0.03, p.pixel_m)
-    return mix(p.color_a, p.color_b, (p.get("strength") * (0.5 * (worn - 0.4) + fine)).clamp(0, 0.7)) * (1 + 0.35 * fine)
+    fine = (0.7 * (rough - 0.5) + 0.5 * (cloudy - 0.5)) * _fade(0.006, p.pixel_m) + 0.25 * (cloudy - 0.5) * _fade(
+        0.03, p.pixel_m
+    )
+    return mix(p.color_a, p.color_b, (p.get("strength") * (0.5 * (worn - 0.4) + fine)).clamp(0, 0.7)) * (
+        1 + 0.35 * fine
+    )
 
 
 def _motif(p: Patch) -> Tensor:
@@ -168,9 +174,10 @@ def _motif(p: Patch) -> Tensor:
 
 
 def _hue(shift: Tensor) -> Tensor:
-    """A vivid colour (3, N) round the colour circle."""
+    """A colour (3, N) round the colour circle, warm ones more often than the rest."""
     offsets = torch.tensor([0.0, 2.1, 4.2], device=shift.device)[:, None]
-    return (0.5 + 0.5 * torch.cos(shift * 6.2832 + offsets)) ** 2
+    turn = shift * 6.2832
+    return (0.5 + 0.45 * torch.cos(turn - 0.9 * torch.sin(turn - 0.6) + 0.3 - offsets)) ** 2
 
 
 def _picture(p: Patch) -> Tensor:
@@ -184,7 +191,9 @@ def _picture(p: Patch) -> Tensor:
     near = ((x - 0.4 * torch.sin(phase)) ** 2 + (y - 0.4 * torch.cos(phase * 2)) ** 2).sqrt()
     discs = torch.where(torch.sin(near * 9 + phase) > 0, p.color_a, mix(p.color_b, third, near.clamp(0, 1)))
     photo = mix(mix(p.color_a, p.color_b, cloudy), third, (value * 1.5 - 0.5).clamp(0, 1) * 0.5)
-    image = torch.where(variant < 0.3, land, torch.where(variant < 0.5, bands, torch.where(variant < 0.7, discs, photo)))
+    image = torch.where(
+        variant < 0.3, land, torch.where(variant < 0.5, bands, torch.where(variant < 0.7, discs, photo))
+    )
     mount = (torch.maximum(x.abs(), y.abs()) > 0.78) & (p.get("strength") > 0.5)
     return torch.where(mount, torch.full_like(image, 0.85), image)
 
@@ -205,7 +214,9 @@ def _window(p: Patch) -> Tensor:
     haze = (1.2 * p.get("strength")).clamp(0.25, 1)
     view = mix(view, torch.ones_like(view), haze)
     half_m = (p.u / p.unit_u.where(p.unit_u.abs() > 1e-3, torch.full_like(x, 1e-3))).abs().clamp_min(0.1)
-    bars = _line(p.u, torch.where(variant > 0.6, half_m * 2 / 3, half_m * 9) + 0 * x, 0.045, p.pixel_m) * (variant > 0.3)
+    bars = _line(p.u, torch.where(variant > 0.6, half_m * 2 / 3, half_m * 9) + 0 * x, 0.045, p.pixel_m) * (
+        variant > 0.3
+    )
     cross = _line(p.v - 0.3 * variant, torch.full_like(x, 9.0), 0.045, p.pixel_m) * (p.get("strength") > 0.4)
     return mix(view, torch.full_like(view, 0.16), torch.maximum(bars, cross))
 
@@ -215,7 +226,9 @@ def _books(p: Patch) -> Tensor:
     wobble = 0.012 * torch.sin(p.u * 23 + phase) + 0.008 * torch.sin(p.u * 57 + 2 * phase)
     cell = torch.floor((p.u + wobble) / width)
     pick, other, tall = scramble(cell, 1.0, phase), scramble(cell, 5.0, phase), scramble(cell, 9.0, phase)
-    color = mix(_hue(pick), torch.full_like(p.color_a, 1.0) * other, 0.35 + 0.5 * scramble(cell, 13.0, phase)) * (0.15 + 0.75 * other)
+    color = mix(_hue(pick), torch.full_like(p.color_a, 1.0) * other, 0.35 + 0.5 * scramble(cell, 13.0, phase)) * (
+        0.15 + 0.75 * other
+    )
     above = p.unit_v > 0.55 + 0.5 * tall
     title = _line(p.unit_v - 0.8 * (other - 0.5), torch.full_like(pick, 2.0), 0.12, torch.full_like(pick, 0.03)) * 0.6
     color = mix(color, torch.full_like(color, 0.75), title)
@@ -231,7 +244,11 @@ def _screen(p: Patch) -> Tensor:
     left, low = -0.8 + 0.5 * scramble(phase, 1.0), -0.8 + 0.4 * scramble(phase, 2.0)
     page = (x > left) & (x < left + 1.1) & (y > low) & (y < low + 1.3)
     row = torch.floor(y * 18)
-    text = (torch.remainder(y * 18, 1.0) < 0.55) & (scramble(row, torch.floor(x * 26), phase) > 0.35) & (x < left + 0.3 + 0.7 * scramble(row, 0.0, phase))
+    text = (
+        (torch.remainder(y * 18, 1.0) < 0.55)
+        & (scramble(row, torch.floor(x * 26), phase) > 0.35)
+        & (x < left + 0.3 + 0.7 * scramble(row, 0.0, phase))
+    )
     paper = torch.where(text, 0.15, 0.9).expand_as(desk)
     return torch.where(page, paper, desk)
 

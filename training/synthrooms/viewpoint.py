@@ -26,7 +26,7 @@ def _look_at(position: Vec3, target: Vec3) -> tuple[float, float]:
 
 def _wide_view(dice: Dice, plan: Plan, room_type: str) -> Camera:
     """Standing or sitting height, at the edge of the room, looking across it."""
-    margin = 0.3
+    margin, x, z = 0.3, plan.width / 2, plan.length / 2
     for _ in range(10):
         x, z = dice.uniform(margin, plan.width - margin), dice.uniform(margin, plan.length - margin)
         if room_type == "corridor":
@@ -35,8 +35,9 @@ def _wide_view(dice: Dice, plan: Plan, room_type: str) -> Camera:
             break
     y = dice.uniform(0.9, 1.8)
     target = (plan.width / 2 + dice.normal() * 0.6, 1.0, plan.length / 2 + dice.normal() * 0.6)
-    if plan.placed and dice.chance(0.5):
-        centre = dice.choice(plan.placed).pieces[0].parts[0].centre
+    if plan.placed and dice.chance(0.7):
+        # The first pieces placed are those that make the room what it is: a bed, a sofa, a counter.
+        centre = dice.choice(plan.placed[: dice.integer(1, 4)]).pieces[0].parts[0].centre
         target = (float(centre[0]), 1.0, float(centre[2]))
     if room_type == "corridor":
         target = (plan.width / 2, 1.0, 0.0 if z > plan.length / 2 else plan.length)
@@ -61,7 +62,9 @@ def _close_view(dice: Dice, plan: Plan, focus: Vec3) -> Camera:
     y = min(max(aim[1] + math.sin(rise) * reach, 0.25), plan.height - 0.3)
     look, pitch = _look_at((x, y, z), aim)
     roll = math.radians(dice.normal() * 3.0)
-    return Camera((x, y, z), look + dice.normal() * 0.1, pitch + dice.normal() * 0.06, roll, math.radians(dice.uniform(40, 65)))
+    return Camera(
+        (x, y, z), look + dice.normal() * 0.1, pitch + dice.normal() * 0.06, roll, math.radians(dice.uniform(40, 65))
+    )
 
 
 def _score(cameras: list[Camera], plan: Plan, nearest_m: float) -> np.ndarray:

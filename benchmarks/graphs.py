@@ -1,0 +1,55 @@
+"""Sessions and inputs for benchmarks: the encoder and head graphs of a bundle, run without an engine around them.
+
+Axes: I images, B rows.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from slimpath.runtime import Bundle
+from slimpath.runtime.backends.base import Session
+from slimpath.runtime.backends.ort import OrtBackend
+from slimpath.runtime.routing import Routers
+
+
+def load(bundle: Bundle, kind: str, width: float, task: str | None = None, *, tier: str = "packed") -> Session:
+    """A session of one graph at the bundle's first size."""
+    graph = bundle.graph(kind, bundle.manifest.sizes[0], width, task)  # type: ignore[arg-type]
+    return OrtBackend().load(bundle.graph_bytes(graph), bundle.path, tier=tier)  # type: ignore[arg-type]
+
+
+def encoder_feeds(bundle: Bundle, tasks: list[str], *, copies: bool = False, top_k: int | None = None) -> dict[str, np.ndarray]:
+    """One image with a row per task; with `copies` the image comes once per row, so no prefix is shared."""
+    manifest = bundle.manifest
+    images = len(tasks) if copies else 1
+    rng = np.random.default_rng(0)
+    image = rng.standard_normal((1, 3, *manifest.sizes[0]), dtype=np.float32).repeat(images, axis=0)
+    index = np.arange(len(tasks)) if copies else np.zeros(len(tasks))
+    feeds = {"image": image, "image_index": index.astype(np.int64)}
+    if manifest.is_moe:
+        feeds["top_k"] = np.full(len(tasks), top_k or manifest.encoder.top_k, np.int64)
+        feeds["router"], feeds["router_bias"] = Routers(bundle).stack(tasks)
+    return feeds
+
+
+def runner(session: Session, feeds: dict[str, np.ndarray]) -> Callable[[], object]:
+    return lambda: session.run(feeds)
+
+
+def random_bundle(preset: str, folder: Path | None = None) -> Bundle:
+    """A bundle of a named model with random weights (speed does not depend on them), full width only, unchecked."""
+    import torch
+
+    from slimpath.export import export_model
+    from slimpath.models import HeadConfig, build_preset
+
+    torch.manual_seed(0)
+    model = build_preset(preset, (HeadConfig("depth", "depth", 1), HeadConfig("edge", "probability", 1)))
+    out = (folder or Path(tempfile.mkdtemp(prefix="slimpath-bench-"))) / preset
+    export_model(model, {}, out, widths=[1.0], check=False, name=preset)
+    return Bundle.open(out)

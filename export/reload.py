@@ -1,0 +1,38 @@
+"""Back from a bundle to the network it was exported from, for parity tests, evaluation and further training."""
+
+from typing import Any
+
+import msgspec
+import torch
+from safetensors.torch import load_file
+
+from ..models import ModelConfig, MultiTaskModel
+from ..models.checkpoint import load_weights
+from ..runtime.bundle import Bundle
+from .weights import POSITION, position_name
+
+
+def model_from_bundle(bundle: Bundle, size_hw: tuple[int, int] | None = None) -> tuple[MultiTaskModel, dict[str, Any]]:
+    """The network at one of the bundle's sizes, in evaluation mode, and what its checkpoint said beside the weights.
+
+    Raises:
+        ConfigError: the manifest's `model` describes no network of this version.
+        CheckpointError: the weights do not fit it.
+    """
+    manifest = bundle.manifest
+    config = ModelConfig.from_dict(manifest.model)
+    size = size_hw or (config.image_hw if config.image_hw in manifest.sizes else manifest.sizes[0])
+    tensors = load_file(str(bundle.path / manifest.weights.file))
+    position = tensors.pop(position_name(size))
+    for other in manifest.sizes:
+        tensors.pop(position_name(other), None)
+    tensors[POSITION] = position
+    model = MultiTaskModel(ModelConfig.from_dict({**manifest.model, "image_hw": size}))
+    load_weights(model, {name: torch.as_tensor(value) for name, value in tensors.items()}, source=str(bundle.path))
+    metadata = {
+        "tasks": msgspec.to_builtins(manifest.tasks),
+        "preprocessing": msgspec.to_builtins(manifest.preprocessing),
+        "licence": manifest.licence,
+        "provenance": manifest.provenance,
+    }
+    return model.eval(), metadata
