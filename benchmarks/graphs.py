@@ -23,7 +23,9 @@ def load(bundle: Bundle, kind: str, width: float, task: str | None = None, *, ti
     return OrtBackend().load(bundle.graph_bytes(graph), bundle.path, tier=tier)  # type: ignore[arg-type]
 
 
-def encoder_feeds(bundle: Bundle, tasks: list[str], *, copies: bool = False, top_k: int | None = None) -> dict[str, np.ndarray]:
+def encoder_feeds(
+    bundle: Bundle, tasks: list[str], *, copies: bool = False, top_k: int | None = None
+) -> dict[str, np.ndarray]:
     """One image with a row per task; with `copies` the image comes once per row, so no prefix is shared."""
     manifest = bundle.manifest
     images = len(tasks) if copies else 1

@@ -1,7 +1,7 @@
-"""How ratios are measured: side by side in one process, in turn, warmed up, many times; medians and bootstrap intervals.
+"""How ratios are measured: side by side in one process, in turn, warmed up, many times; medians with intervals.
 
-One repeat times each candidate for `runs` calls, in turn (A B A B ...), so that a machine that speeds up or slows down does
-so for all of them. The ratio of a repeat is that of its medians; the figure is the median over repeats, its
+One repeat times each candidate for `runs` calls, in turn (A B A B ...), so that a machine that speeds up or slows
+down does so for all of them. The ratio of a repeat is that of its medians; the figure is the median over repeats, its
 interval the 95 % bootstrap over repeats. A candidate against itself (A/A) shows how good the method is.
 """
 
@@ -63,7 +63,9 @@ def _median_ms(call: Callable[[], object], runs: int) -> float:
 def machine() -> dict[str, str]:
     """What a figure depends on, in words."""
     info = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    model = next((line.split(":", 1)[1].strip() for line in info if line.startswith("model name")), platform.processor())
+    model = next(
+        (line.split(":", 1)[1].strip() for line in info if line.startswith("model name")), platform.processor()
+    )
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     versions = []
     for name in PACKAGES:

@@ -1,4 +1,4 @@
-"""The first figures: `python benchmarks/run.py` measures, writes docs/benchmarks.json and the tables of docs/benchmarks.md.
+"""The first figures: `python benchmarks/run.py` measures, and writes docs/benchmarks.json and docs/benchmarks.md.
 
 `--quick` does a tenth of the repeats (to see that it works); the tables in the repository come from the full run.
 """
@@ -64,9 +64,11 @@ def tasks(bundle: Bundle, repeats: int, runs: int) -> Section:
         ms = [timing.median_ms(f"{part}, one task"), timing.median_ms(f"{part}, all tasks in one call")]
         rows.append([part, f"{ms[0]:.2f}", f"{ms[1]:.2f}", with_interval(ratio), with_interval(share)])
     head = ["part", "one task, ms", f"all {count} tasks, ms", "all / one", f"all / ({count} x one)"]
-    return "One task against all tasks (one image; engine from a 480 x 640 array)", table(head, rows), {
-        "ms": dict(timing.repeats_ms)
-    }
+    return (
+        "One task against all tasks (one image; engine from a 480 x 640 array)",
+        table(head, rows),
+        {"ms": dict(timing.repeats_ms)},
+    )
 
 
 def experts(presets: list[tuple[str, str]], repeats: int, runs: int) -> Section:
@@ -75,7 +77,8 @@ def experts(presets: list[tuple[str, str]], repeats: int, runs: int) -> Section:
     for sparse, dense in presets:
         bundles = {name: random_bundle(name) for name in (sparse, dense)}
         calls = {
-            name: runner(load(bundle, "encoder", 1.0), encoder_feeds(bundle, ["depth"])) for name, bundle in bundles.items()
+            name: runner(load(bundle, "encoder", 1.0), encoder_feeds(bundle, ["depth"]))
+            for name, bundle in bundles.items()
         }
         timing = in_turn(calls, repeats=repeats, runs=runs)
         raw[sparse] = dict(timing.repeats_ms)
@@ -153,7 +156,8 @@ def main() -> None:
     facts = machine()
     lines = "\n".join(f"- {name}: {value}" for name, value in facts.items())
     method = f"{repeats} repeats of {runs} runs in turn, medians, 95 % bootstrap intervals; see `benchmarks/method.py`."
-    head = f"# Benchmarks\n\nWritten by `make bench` (`benchmarks/run.py`). {method}\n\nModel: `{bundle.manifest.name}`.\n\n{lines}\n"
+    head = f"# Benchmarks\n\nWritten by `make bench` (`benchmarks/run.py`). {method}\n\n"
+    head += f"Model: `{bundle.manifest.name}`.\n\n{lines}\n"
     (DOCS / "benchmarks.md").write_text(head + "\n" + "\n".join(parts))
     (DOCS / "benchmarks.json").write_text(json.dumps({"machine": facts, "figures": raw}, indent=1) + "\n")
 

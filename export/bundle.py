@@ -1,4 +1,4 @@
-"""Checkpoint to bundle: one weights file, one encoder graph per (size, width), one head graph per (task, size, width)."""
+"""Checkpoint to bundle: one weights file, an encoder graph per (size, width), a head graph per (task, size, width)."""
 
 import hashlib
 import os
@@ -56,7 +56,14 @@ def export_bundle(
     """
     model, metadata = load_checkpoint(checkpoint)
     return export_model(
-        model, metadata, Path(out), sizes=sizes, widths=widths, check=check, name=name or Path(checkpoint).stem, progress=progress
+        model,
+        metadata,
+        Path(out),
+        sizes=sizes,
+        widths=widths,
+        check=check,
+        name=name or Path(checkpoint).stem,
+        progress=progress,
     )
 
 

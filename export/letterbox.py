@@ -1,7 +1,7 @@
 """Preprocessing as a network: any uint8 RGB image to the encoder's input, for the stand-alone file.
 
-Resizing is linear, so it is two matrix products: rows [H, h] @ image [h, w] @ columns [w, W]. The matrices are built from
-the image's size while the graph runs. Shrinking averages over the area of a target pixel and enlarging interpolates
+Resizing is linear, so it is two matrix products: rows [H, h] @ image [h, w] @ columns [w, W]. The matrices are built
+from the image's size while the graph runs. Shrinking averages over the area of a target pixel, enlarging interpolates
 linearly between pixel centres, as OpenCV's INTER_AREA and INTER_LINEAR do; rows and columns of the padding are zero.
 
 Axes: h, w sides of the given image; H, W sides of the network's plane.
@@ -34,7 +34,11 @@ def resize_matrix(given: Tensor, content: Tensor, offset: Tensor, target: int, c
 
 
 class Letterbox(nn.Module):
-    """uint8 [h, w, 3] RGB to float32 [1, 3, H, W], and the box of the content (top, left, height, width) as int64 [4]."""
+    """uint8 [h, w, 3] RGB to float32 [1, 3, H, W], and the content's box (top, left, height, width), int64 [4]."""
+
+    mean: Tensor
+    std: Tensor
+    pad: Tensor
 
     def __init__(self, spec: Preprocessing, size_hw: tuple[int, int]) -> None:
         super().__init__()

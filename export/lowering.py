@@ -13,10 +13,12 @@ from typing import Any
 
 import numpy as np
 import onnx_ir as ir
-from onnxscript import opset20 as op
+from onnxscript import opset20
 
 from ..models.dispatch import expert_ffn_op  # noqa: F401  importing it registers the operator
 
+#: Untyped: its methods are annotated for eager tensors, here they take and give symbolic values.
+op: Any = opset20
 INT64 = ir.DataType.INT64.value
 
 

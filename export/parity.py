@@ -40,7 +40,7 @@ class EncoderCase:
 
 
 def routing_gap(routing: Routing, top_k: int) -> float:
-    """Smallest gap between the log-probabilities of the last visited and the first unvisited expert, over all tokens."""
+    """Smallest log-probability gap between the last visited and the first unvisited expert, over all tokens."""
     if top_k >= routing.logits_BNE.shape[-1]:
         return float("inf")
     ordered = torch.log_softmax(routing.logits_BNE.double(), dim=-1).sort(dim=-1, descending=True).values
@@ -48,7 +48,7 @@ def routing_gap(routing: Routing, top_k: int) -> float:
 
 
 def example_image(model: MultiTaskModel, seed: int) -> Tensor:
-    """A smooth random image [1, 3, H, W] of about unit variance; neighbouring patches differ, none is flat."""
+    """A smooth random image [1, 3, H, W] of about unit variance; no patch is flat."""
     generator = torch.Generator().manual_seed(seed)
     height, width = model.config.image_hw
     coarse = torch.randn(1, 3, height // 8, width // 8, generator=generator)
@@ -66,7 +66,9 @@ def encoder_case(model: MultiTaskModel, width: float, rows: list[tuple[str, int]
     if not model.config.moe_blocks:
         image, index = example_image(model, seed), torch.zeros(len(rows), dtype=torch.long)
         inputs = {"image": image, "image_index": index}
-        return EncoderCase(inputs, model.encoder(image, index, width=width), tuple(task for task, _ in rows), seed, None)
+        return EncoderCase(
+            inputs, model.encoder(image, index, width=width), tuple(task for task, _ in rows), seed, None
+        )
     images, gaps, used = [], [], seed
     for task, top_k in rows:
         used, gap = _clear_seed(model, width, task, top_k, used)
@@ -128,4 +130,4 @@ def onnxruntime_runner(path: Path) -> Run:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    return lambda inputs: session.run(None, inputs)
+    return lambda inputs: [np.asarray(value) for value in session.run(None, inputs)]

@@ -30,11 +30,19 @@ def refer_to_weights(model: ir.Model, weights: WeightsFile, size_hw: tuple[int, 
         if stored in weights.offsets:
             offset, length = weights.prefix_of(stored, tensor.numpy())
             value.const_value = ir.ExternalTensor(
-                WEIGHTS_FILE, offset, length, tensor.dtype, name=name, shape=ir.Shape(tensor.shape), base_dir=weights.path.parent
+                WEIGHTS_FILE,
+                offset,
+                length,
+                tensor.dtype,
+                name=name,
+                shape=ir.Shape(tensor.numpy().shape),
+                base_dir=weights.path.parent,
             )
             referred += length
         elif tensor.nbytes > INLINE_LIMIT_BYTES:
-            raise GraphBuildError(f"the graph holds a private copy of {tensor.nbytes} bytes, '{name}' {tuple(tensor.shape)}")
+            raise GraphBuildError(
+                f"the graph holds a private copy of {tensor.nbytes} bytes, '{name}' {tuple(tensor.shape)}"
+            )
     return referred
 
 

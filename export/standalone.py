@@ -127,7 +127,7 @@ def _label(model: MultiTaskModel, metadata: dict, tasks: list[str], width: float
 
 @torch.no_grad()
 def _check(network: Standalone, path: Path) -> float:
-    """Largest error over all float outputs on clear images, at two image sizes; class ids may differ where scores tie."""
+    """Largest error over all float outputs on clear images of two sizes; class ids may differ where scores tie."""
     run = parity.onnxruntime_runner(path)
     worst = 0.0
     for seed, (height, width) in enumerate([network.letterbox.size_hw, (97, 143)]):

@@ -51,7 +51,9 @@ class WeightsFile:
             length = struct.unpack("<Q", file.read(8))[0]
             header = file.read(length)
             file.seek(0)
-            digest = hashlib.file_digest(file, "sha256") if hasattr(hashlib, "file_digest") else _digest(file)
+            digest = hashlib.sha256()
+            while chunk := file.read(1 << 20):
+                digest.update(chunk)
         entries = {name: entry["data_offsets"] for name, entry in json.loads(header).items() if name != "__metadata__"}
         offsets = {name: (8 + length + start, 8 + length + end) for name, (start, end) in entries.items()}
         header_sha256 = hashlib.sha256(struct.pack("<Q", length) + header).hexdigest()
@@ -75,10 +77,3 @@ class WeightsFile:
         if stored != data:
             raise GraphBuildError(f"'{name}' {array.shape} is not a prefix of the stored tensor of {end - start} bytes")
         return start, len(data)
-
-
-def _digest(file: "object") -> "hashlib._Hash":
-    digest = hashlib.sha256()
-    while chunk := file.read(1 << 20):  # type: ignore[attr-defined]
-        digest.update(chunk)
-    return digest

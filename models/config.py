@@ -3,6 +3,8 @@
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, cast, get_args
 
+from torch import nn
+
 from .errors import ConfigError
 from .widths import DEFAULT_WIDTHS, check_widths
 
@@ -46,6 +48,8 @@ class HeadConfig:
             )
         if not self.name.isidentifier():
             raise ConfigError(f"a task name is letters, digits and '_', got '{self.name}'")
+        if hasattr(nn.ModuleDict, self.name):
+            raise ConfigError(f"a task cannot be called '{self.name}': torch's ModuleDict uses that name itself")
 
     @property
     def pooled(self) -> bool:

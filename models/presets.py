@@ -5,6 +5,7 @@ command line). `m3vit_small` has 12 heads, not DeiT-S's 6, as upstream has. The 
 same active compute: a top-4 of experts with hidden = dim costs what an MLP of ratio 4 costs.
 """
 
+from dataclasses import fields
 from typing import Any
 
 from .config import HeadConfig, ModelConfig
@@ -27,11 +28,15 @@ def preset_config(name: str, tasks: tuple[HeadConfig, ...], **overrides: Any) ->
     """Configuration of a named model; any field can be overridden.
 
     Raises:
-        ConfigError: no preset has that name.
+        ConfigError: no preset or no field has that name.
     """
     family, _, size = name.partition("_")
     if name not in PRESETS:
         raise ConfigError(f"unknown model '{name}'; choose one of {', '.join(PRESETS)}")
+    if unknown := sorted(overrides.keys() - {field.name for field in fields(ModelConfig)}):
+        raise ConfigError(
+            f"unknown settings {', '.join(unknown)}; a model has {', '.join(ModelConfig.__annotations__)}"
+        )
     values = {**_SIZES[size], "tasks": tasks, **overrides}
     if family == "m3vit":
         values.setdefault("moe_blocks", tuple(range(1, values["depth"], 2)))

@@ -72,7 +72,7 @@ class Bundle:
         Raises:
             TaskError, SizeError, BundleError: there is none; the message lists what there is.
         """
-        found = self._graphs.get((kind, tuple(size_hw), width, task))
+        found = self._graphs.get((kind, (size_hw[0], size_hw[1]), width, task))
         if found is not None:
             return found
         if kind == "head" and task not in self.manifest.task_names:

@@ -123,8 +123,8 @@ def _decode(data: bytes, shrink: _Shrink, max_pixels: float) -> LoadedImage:
     rgb = _turn_upright(rgb, header.orientation)
     if header.format == "TIFF" or scale == 1:
         return LoadedImage(rgb, (rgb.shape[0], rgb.shape[1]), header.format)
-    size_hw = (header.height, header.width)
-    return LoadedImage(rgb, size_hw[::-1] if header.orientation >= 5 else size_hw, header.format)
+    height, width = _upright_hw(header)
+    return LoadedImage(rgb, (height, width), header.format)
 
 
 def _decode_flags(cv2: Any, header: ImageHeader, shrink: _Shrink) -> tuple[int, int]:
@@ -138,8 +138,12 @@ def _decode_flags(cv2: Any, header: ImageHeader, shrink: _Shrink) -> tuple[int, 
     return cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION, 1
 
 
+def _upright_hw(header: ImageHeader) -> tuple[int, int]:
+    return (header.width, header.height) if header.orientation >= 5 else (header.height, header.width)
+
+
 def _still_large_enough(header: ImageHeader, plane_hw: tuple[int, int], fit: str, scale: int) -> bool:
-    height, width = (header.width, header.height) if header.orientation >= 5 else (header.height, header.width)
+    height, width = _upright_hw(header)
     fits = (height >= scale * plane_hw[0], width >= scale * plane_hw[1])
     return any(fits) if fit == "letterbox" else all(fits)  # letterbox: the longer side decides
 

@@ -20,11 +20,7 @@ MANIFEST_FILE = "manifest.json"
 MAX_MANIFEST_BYTES = 64 << 20  # a real one is some 100 kB; whatever is larger is not ours
 
 
-class _Struct(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    pass
-
-
-class Preprocessing(_Struct):
+class Preprocessing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How an image becomes the encoder's input: fit to size, / 255, - mean, / std. Padding is `pad_rgb`."""
 
     fit: Literal["letterbox", "stretch"]
@@ -34,14 +30,14 @@ class Preprocessing(_Struct):
     pad_rgb: tuple[int, int, int] = (0, 0, 0)
 
 
-class RouterSpec(_Struct):
+class RouterSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A task's routers, one per MoE block: names of tensors [D, E], and of biases [E] or null for none."""
 
     weights: tuple[str, ...]
     biases: tuple[str | None, ...] = ()
 
 
-class EncoderSpec(_Struct):
+class EncoderSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The encoder's dimensions. Dense: moe_blocks empty, experts and top_k 0, no routers."""
 
     dim: int
@@ -55,7 +51,7 @@ class EncoderSpec(_Struct):
     routers: dict[str, RouterSpec] = {}
 
 
-class Cost(_Struct):
+class Cost(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """FLOPs (2 per multiply-add) of the matrix products and convolutions of the units really kept.
 
     encoder = I * flops_image + B * flops_row + (sum of top_k over rows) * flops_row_per_expert
@@ -67,7 +63,7 @@ class Cost(_Struct):
     flops_row_per_expert: int = 0
 
 
-class Parity(_Struct):
+class Parity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How near the graph came to the network it was exported from (design, section 7)."""
 
     max_abs_error: float
@@ -78,7 +74,7 @@ class Parity(_Struct):
     passed: bool
 
 
-class GraphSpec(_Struct):
+class GraphSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One .onnx file. `bytes` and `sha256` are the file's; `weight_bytes` is what it refers to in the weights."""
 
     file: str
@@ -95,7 +91,7 @@ class GraphSpec(_Struct):
     parity: Parity | None = None
 
 
-class WeightsSpec(_Struct):
+class WeightsSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The weights file; `header_sha256` is over the 8 length bytes and the JSON header."""
 
     file: str
@@ -104,7 +100,7 @@ class WeightsSpec(_Struct):
     header_sha256: str
 
 
-class Accuracy(_Struct):
+class Accuracy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One measured point. `trivial` is what the metric gives an answer that ignores the image."""
 
     task: str
@@ -121,7 +117,7 @@ class Accuracy(_Struct):
     source: str
 
 
-class Manifest(_Struct):
+class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """All that a bundle says about itself. Empty `accuracies` means unmeasured."""
 
     schema_version: int

@@ -82,7 +82,10 @@ class _Encoder:
 
 @dataclass(frozen=True)
 class _Frontier:
-    """The Pareto set, cheapest first: worth rises with cost. Axes: P points, T tasks in the order of the request."""
+    """The Pareto set, cheapest first, worth rising with cost; empty if nothing was measured.
+
+    Axes: P points, T tasks in the order of the request.
+    """
 
     costs_P: np.ndarray
     encoders: list[_Encoder]
@@ -160,21 +163,19 @@ class Planner:
             return self._make_plan(build, encoder, widths, None, True)
         for scored_by in _SCORES:
             frontier = self._frontier(preferences, size_hw, wanted, scored_by)
-            if frontier is None:
-                continue
             index = int(np.searchsorted(frontier.costs_P, limit, side="right"))
             if index:
                 return self._make_plan(build, *frontier.at(index - 1), scored_by, True)
-        assert frontier is not None  # by FLOPs there always is a frontier
+        by_flops = self._frontier(preferences, size_hw, wanted, "flops")
         if strict:
-            smallest = int(frontier.costs_P[0])
+            smallest = int(by_flops.costs_P[0])
             raise InfeasibleBudgetError(
                 f"the budget {wanted.text} allows {limit / 1e9:.4g} GFLOPs, but the smallest configuration for "
                 f"{', '.join(preferences)} costs {smallest / 1e9:.4g} GFLOPs "
                 f"({smallest / full_flops:.1%} of the full one)",
                 hint=f'the smallest feasible budget is "{smallest}FLOPs"; ask for fewer tasks, or raise the budget',
             )
-        return self._make_plan(build, *frontier.at(0), frontier.scored_by, False)
+        return self._make_plan(build, *by_flops.at(0), by_flops.scored_by, False)
 
     def curve(
         self, tasks: TaskRequest, budget: BudgetRequest | Budget = None, *, size: SizeRequest = None, points: int = 20
@@ -185,8 +186,8 @@ class Planner:
         wanted = parse_budget(budget)
         full_flops = self.full_flops(preferences, size_hw)
         frontier = self._frontier(preferences, size_hw, wanted, "accuracy")
-        frontier = frontier or self._frontier(preferences, size_hw, wanted, "flops")
-        assert frontier is not None
+        if not len(frontier.costs_P):
+            frontier = self._frontier(preferences, size_hw, wanted, "flops")
         costs = frontier.costs_P
         targets = np.linspace(costs[0], costs[-1], max(points, 2))
         indices = np.unique(np.searchsorted(costs, targets, side="right") - 1).tolist()
@@ -210,9 +211,7 @@ class Planner:
         if size is None:
             return sizes[0]
         try:
-            parts = (
-                size.lower().split("x") if isinstance(size, str) else (size,) if isinstance(size, int) else tuple(size)
-            )
+            parts = size.lower().split("x") if isinstance(size, str) else [size] if isinstance(size, int) else size
             numbers = tuple(int(part) for part in parts)
         except (TypeError, ValueError):
             numbers = ()
@@ -246,18 +245,17 @@ class Planner:
         size_hw: tuple[int, int],
         budget: Budget,
         scored_by: ScoredBy,
-    ) -> _Frontier | None:
+    ) -> _Frontier:
         key = (tuple(preferences.items()), size_hw, budget.width, budget.decoder_width, budget.top_k, scored_by)
         with self._lock:
             if key in self._frontiers:
                 self._frontiers.move_to_end(key)
                 return self._frontiers[key]
         frontier = self._build_frontier(preferences, size_hw, budget, scored_by)
-        if frontier is not None:
-            with self._lock:
-                self._frontiers[key] = frontier
-                if len(self._frontiers) > _MAX_CACHED:
-                    self._frontiers.popitem(last=False)
+        with self._lock:
+            self._frontiers[key] = frontier
+            if len(self._frontiers) > _MAX_CACHED:
+                self._frontiers.popitem(last=False)
         return frontier
 
     def _build_frontier(
@@ -266,21 +264,20 @@ class Planner:
         size_hw: tuple[int, int],
         budget: Budget,
         scored_by: ScoredBy,
-    ) -> _Frontier | None:
+    ) -> _Frontier:
         tasks = list(preferences)
         encoders = self._pinned_encoders(tasks, size_hw, budget)
         heads = {task: self._pinned_heads(task, size_hw, budget) for task in tasks}
         weights = {task: preference / sum(preferences.values()) for task, preference in preferences.items()}
         worth = self._accuracy_worth if scored_by == "accuracy" else self._flops_worth
         widths = [list(listed) for listed in heads.values()]
-        found: list[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]] = []
+        nothing = np.zeros(0, np.int64)
+        found = [(nothing, np.zeros(0), nothing, np.zeros((0, len(tasks)), np.int64))]
         for number, encoder in enumerate(encoders):
             base, options = worth(encoder, heads, weights, size_hw)
             if all(options):
                 costs_P, worths_P, choices_PT = _merge(options)
                 found.append((costs_P + encoder.flops, worths_P + base, np.full(len(costs_P), number), choices_PT))
-        if not found:
-            return None
         costs_P, worths_P, encoder_of_P, choices_PT = (np.concatenate(column) for column in zip(*found))
         keep = _pareto(costs_P, worths_P, _TIE)
         return _Frontier(costs_P[keep], encoders, encoder_of_P[keep], widths, choices_PT[keep], scored_by)
@@ -439,7 +436,7 @@ def _pareto(costs: np.ndarray, worths: np.ndarray, tie: float) -> np.ndarray:
     """Indices of the points that are worth more (by over `tie`) than everything cheaper, cheapest first."""
     order = np.lexsort((-worths, costs))
     best = np.maximum.accumulate(worths[order])
-    return order[np.concatenate(([True], best[1:] > best[:-1] + tie))]
+    return order[np.diff(best, prepend=-np.inf) > tie]
 
 
 def _thin(keep: np.ndarray, sums: np.ndarray) -> np.ndarray:

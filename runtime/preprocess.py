@@ -84,7 +84,7 @@ def preprocess(
     """
     placement = place(image_hw or (rgb_HWC.shape[0], rgb_HWC.shape[1]), size_hw, preprocessing.fit)
     content = _resize(rgb_HWC, placement.height, placement.width)
-    scale, shift, pad = _constants(preprocessing)
+    scale, shift, pad = _constants(preprocessing.mean, preprocessing.std, preprocessing.pad_rgb)
     plane_CHW = np.empty((3, *size_hw), np.float32)
     padded = (placement.height, placement.width) != size_hw
     rows = slice(placement.top, placement.top + placement.height)
@@ -108,9 +108,10 @@ def _resize(rgb_HWC: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 @lru_cache(maxsize=16)
-def _constants(preprocessing: Preprocessing) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _constants(
+    mean: tuple[float, ...], std: tuple[float, ...], pad_rgb: tuple[int, ...]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(x / 255 - mean) / std as x * scale + shift, and what the padding becomes; float32 [3] each."""
-    mean, std = np.array(preprocessing.mean), np.array(preprocessing.std)
-    scale, shift = 1 / (255 * std), -mean / std
-    pad = np.array(preprocessing.pad_rgb) * scale + shift
+    scale, shift = 1 / (255 * np.array(std)), -np.array(mean) / np.array(std)
+    pad = np.array(pad_rgb) * scale + shift
     return scale.astype(np.float32), shift.astype(np.float32), pad.astype(np.float32)

@@ -40,7 +40,7 @@ class DataConfig:
     render_hw: tuple[int, int] = (224, 224)
     samples_per_pixel: int = 1
     # Rows (one task each) that share an image: the image-only part of the model then runs once for all of them.
-    rows_per_image: int = 1
+    rows_per_image: int = 2
     queue: int = 4
 
 
@@ -50,8 +50,8 @@ class TrainConfig:
 
     model: str = "m3vit_nano"
     tasks: tuple[str, ...] = ("semseg", "depth", "normals", "edge", "saliency", "scene")
-    stages: tuple[Stage, ...] = (Stage((128, 128), 96, 0.7), Stage((224, 224), 48, 0.3))
-    steps: int = 6000
+    stages: tuple[Stage, ...] = (Stage((128, 128), 48, 0.72), Stage((224, 224), 24, 0.28))
+    steps: int = 3000
     data: DataConfig = field(default_factory=DataConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
 
@@ -88,7 +88,7 @@ class TrainConfig:
     device: str = "cpu"
     seed: int = 0
     log_every: int = 20
-    save_every: int = 500
+    save_every: int = 200
 
     def __post_init__(self) -> None:
         """Refuse settings that cannot work, before anything expensive is built."""

@@ -44,7 +44,9 @@ def model() -> MultiTaskModel:
 
 @pytest.fixture(scope="session")
 def checkpoint(model: MultiTaskModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_checkpoint(tmp_path_factory.mktemp("checkpoint") / "micro.safetensors", model, {"licence": "Apache-2.0"})
+    return save_checkpoint(
+        tmp_path_factory.mktemp("checkpoint") / "micro.safetensors", model, {"licence": "Apache-2.0"}
+    )
 
 
 @pytest.fixture(scope="session")

@@ -44,7 +44,7 @@ def test_every_weight_of_every_graph_is_a_prefix_of_the_one_copy(bundle: Bundle,
         referred = {tensor.name: _external(tensor) for tensor in graph.initializer if tensor.external_data}
         assert referred.keys() == expected.keys(), spec.file
         for name, info in referred.items():
-            assert info.location == WEIGHTS_FILE
+            assert info.location == WEIGHTS_FILE and info.offset is not None and info.length is not None
             assert data[info.offset : info.offset + info.length] == expected[name].tobytes(), (spec.file, name)
         inline = [tensor for tensor in graph.initializer if not tensor.external_data]
         assert sum(tensor.ByteSize() for tensor in inline) < 4096, spec.file
@@ -99,7 +99,7 @@ def test_failed_parity_leaves_nothing_behind(checkpoint: Path, tmp_path: Path, m
         return lambda inputs: [value + 0.01 for value in run(inputs)]
 
     monkeypatch.setattr(bundle_module.parity, "onnxruntime_runner", off_by_a_little)
-    with pytest.raises(ParityError, match="encoder-32x32-w1.onnx differs from the network by"):
+    with pytest.raises(ParityError, match=r"encoder-32x32-w1\.onnx differs from the network by"):
         export_bundle(checkpoint, tmp_path / "out", widths=[1.0])
     assert list(tmp_path.iterdir()) == []
 

@@ -32,7 +32,7 @@ def _check_everything(bundle: Bundle, model: MultiTaskModel, size_hw: tuple[int,
         result = parity.compare([tokens, detail], references, seed=0, min_gap=case.min_gap)
         assert result.passed, (graph.file, result)
         for head in bundle.manifest.graphs:
-            if head.kind != "head" or head.size_hw != size_hw or head.width != graph.width:
+            if head.task is None or head.size_hw != size_hw or head.width != graph.width:
                 continue
             mine = [row for row, (task, _) in enumerate(rows) if task == head.task]
             inputs = {"tokens": case.features.tokens_BND[mine]}

@@ -36,7 +36,8 @@ def standalone(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
 
 def _run(path: Path, image: np.ndarray) -> dict[str, np.ndarray]:
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    return dict(zip((output.name for output in session.get_outputs()), session.run(None, {"image": image})))
+    values = [np.asarray(value) for value in session.run(None, {"image": image})]
+    return dict(zip((output.name for output in session.get_outputs()), values))
 
 
 def test_file_is_self_contained_and_checks(standalone: Path) -> None:

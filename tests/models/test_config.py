@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from slimpath.models import ConfigError, HeadConfig, ModelConfig, ModelError
+from slimpath.models import ConfigError, HeadConfig, ModelConfig, ModelError, preset_config
 
 DEPTH = HeadConfig("depth", "depth", 1)
 
@@ -122,3 +122,13 @@ def test_from_dict_refuses_what_is_no_mapping_or_misses_a_field() -> None:
 def test_from_dict_keeps_the_message_of_an_impossible_value() -> None:
     with pytest.raises(ConfigError, match="multiple of heads"):
         ModelConfig.from_dict({**build().to_dict(), "dim": 30})
+
+
+def test_task_named_like_a_method_of_the_container_is_refused() -> None:
+    with pytest.raises(ConfigError, match="cannot be called 'items'"):
+        HeadConfig("items", "depth", 1)
+
+
+def test_unknown_override_of_a_preset_lists_the_settings() -> None:
+    with pytest.raises(ConfigError, match="unknown settings dims; a model has dim, depth"):
+        preset_config("m3vit_micro", (HeadConfig("depth", "depth", 1),), dims=3)

@@ -25,7 +25,7 @@ ADD = helper.make_model(
     opset_imports=[helper.make_opsetid("", 18)],
     ir_version=9,
 ).SerializeToString()
-FEEDS = {"a": np.float32([5, 6]), "b": np.float32([1, 2])}
+FEEDS = {"a": np.array([5, 6], np.float32), "b": np.array([1, 2], np.float32)}
 
 
 @pytest.mark.parametrize("shrink", [False, True])
@@ -55,7 +55,7 @@ def test_graph_that_cannot_be_loaded_is_a_backend_error(tmp_path):
 def test_failing_run_is_a_backend_error(tmp_path):
     session = OrtBackend(threads=1).load(ADD, tmp_path)
     with pytest.raises(BackendError, match="ONNX Runtime failed"):
-        session.run({"a": np.float32([1])})
+        session.run({"a": np.zeros(1, np.float32)})
 
 
 def test_closed_session_refuses_to_run(tmp_path):

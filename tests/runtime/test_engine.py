@@ -38,7 +38,7 @@ TOLERANCE = 1e-5
 def run_file(bundle: Path, file: str, feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     session = ort.InferenceSession(bundle / file, providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]
-    return dict(zip(names, session.run(names, feeds)))
+    return {name: np.asarray(value) for name, value in zip(names, session.run(names, feeds))}
 
 
 def by_hand(bundle: Path, image: np.ndarray, task: str, *, top_k: int = 2, width: str = "1", decoder: str = "1"):
@@ -131,7 +131,7 @@ def test_mapped_tier_gives_the_same_answers(engine, tiny_bundle, photo):
 def test_dense_model_shares_one_row_among_tasks(dense_bundle, photo):
     with Engine.load(dense_bundle, threads=1) as engine:
         result = engine(photo(), features=True)
-        assert list(result) == NAMES and result.features.shape == (1, 7, 8)
+        assert list(result) == NAMES and result.features is not None and result.features.shape == (1, 7, 8)
         assert (result.plan.top_k, result.plan.scored_by) == (0, "flops")
         plane, _ = preprocess(photo(), (32, 48), PREPROCESSING)
         tokens = run_file(

@@ -143,7 +143,7 @@ def test_transparent_colour_of_a_palette_is_shown_on_white():
 def test_cmyk_jpeg_shows_its_colour():
     rgb = load_image(CMYK_JPEG).rgb
     assert rgb.shape == (8, 8, 3)
-    assert near(rgb, np.broadcast_to(np.uint8([0, 255, 255]), rgb.shape))
+    assert near(rgb, np.broadcast_to(np.array([0, 255, 255], np.uint8), rgb.shape))
 
 
 def turned(upright: np.ndarray, orientation: int) -> np.ndarray:

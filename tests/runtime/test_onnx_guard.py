@@ -14,8 +14,10 @@ WEIGHTS, WEIGHTS_BYTES = "weights.safetensors", 1000
 GOOD = {"location": WEIGHTS, "offset": "600", "length": "24"}
 
 
-def external(name: str = "secret", dims: tuple[int, ...] = (2, 3), **entries: str) -> TensorProto:
-    tensor = TensorProto(name=name, data_type=TensorProto.FLOAT, dims=dims, data_location=TensorProto.EXTERNAL)
+def external(**entries: str) -> TensorProto:
+    """A float tensor [2, 3] named secret, with these entries of external data."""
+    kind, place = TensorProto.FLOAT, TensorProto.EXTERNAL
+    tensor = TensorProto(name="secret", data_type=kind, dims=(2, 3), data_location=place)
     for key, value in entries.items():
         tensor.external_data.add(key=key, value=value)
     return tensor

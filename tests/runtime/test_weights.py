@@ -30,7 +30,11 @@ def read(data: bytes):
 
 
 def test_tensors_are_read_only_views_of_the_file(tmp_path):
-    tensors = {"a": np.arange(6, dtype=np.float32).reshape(2, 3), "b": np.array([3, -1]), "c": np.float16([[2]])}
+    tensors = {
+        "a": np.arange(6, dtype=np.float32).reshape(2, 3),
+        "b": np.array([3, -1]),
+        "c": np.array([[2]], np.float16),
+    }
     save_file(tensors, tmp_path / "w.safetensors", metadata={"made": "here"})
     weights = Weights(tmp_path / "w.safetensors")
     assert weights.header.metadata == {"made": "here"}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -106,7 +107,7 @@ class _Graph:
         self.weight_bytes = 0
         self._weights, self._file = weights, weights_file
 
-    def op(self, kind: str, *inputs: str, out: str = "", **attributes: object) -> str:
+    def op(self, kind: str, *inputs: str, out: str = "", **attributes: Any) -> str:
         name = out or f"v{len(self.nodes)}"
         self.nodes.append(helper.make_node(kind, list(inputs), [name], **attributes))
         return name
