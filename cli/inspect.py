@@ -31,7 +31,7 @@ def inspect(
 ) -> None:
     """Show what is in a bundle: files, tasks, configurations, accuracies, parity, provenance.
 
-    The exit code is 2 where the bundle is damaged or weighs more than its rule allows.
+    The exit code is 2 where the bundle is damaged, weighs more than its rule allows, or failed its parity check.
 
     \b
     Examples:
@@ -47,11 +47,22 @@ def inspect(
         print_json(report)
     else:
         _print_report(opened, report)
-    if not report["size_rule"]["passed"]:
-        say(
-            f"slimpath: the bundle weighs {human_bytes(report['bytes'])}, its rule allows {human_bytes(report['size_rule']['limit'])}"
-        )
+    for complaint in complaints(report):
+        say(f"slimpath: {complaint}")
+    if complaints(report):
         raise typer.Exit(BAD_INPUT)
+
+
+def complaints(report: dict[str, Any]) -> list[str]:
+    """What a whole bundle should not be like: too heavy, or unlike the network that it was exported from."""
+    found: list[str] = []
+    rule = report["size_rule"]
+    if not rule["passed"]:
+        found.append(f"the bundle weighs {human_bytes(report['bytes'])}, its rule allows {human_bytes(rule['limit'])}")
+    unlike = [graph.file for graph in report["graphs"] if graph.parity is not None and not graph.parity.passed]
+    if unlike:
+        found.append(f"these graphs differ from the network by more than the tolerance: {', '.join(unlike)}")
+    return found
 
 
 def describe_bundle(bundle: Bundle, verified: bool) -> dict[str, Any]:
@@ -121,10 +132,9 @@ def _print_report(bundle: Bundle, report: dict[str, Any]) -> None:
     )
     print(f"{report['path']}  {report['digest'][:16]}{'  all hashes verified' if report['verified'] else ''}")
     rule = report["size_rule"]
-    print(
-        f"{human_bytes(report['bytes'])} = weights {human_bytes(report['weights_bytes'])} + {human_bytes(report['overhead_bytes'])}; "
-        f"the rule allows {human_bytes(rule['limit'])}: {'pass' if rule['passed'] else 'FAIL'}\n"
-    )
+    total, weights, rest = (human_bytes(report[name]) for name in ("bytes", "weights_bytes", "overhead_bytes"))
+    verdict = "pass" if rule["passed"] else "FAIL"
+    print(f"{total} = weights {weights} + {rest}; the rule allows {human_bytes(rule['limit'])}: {verdict}\n")
     _print_files(bundle)
     tasks = [(task.name, task.kind, task.channels, task.unit or "-", task.description) for task in manifest.tasks]
     print_table("tasks", ("task", "kind", "channels", "unit", "what"), tasks, numeric=(2,))

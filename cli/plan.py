@@ -99,7 +99,8 @@ def _print_plan(manifest: Manifest, chosen: Plan, parts: dict[str, int]) -> None
         rows.append(
             (task, f"{width:g}", human_flops(parts[task]), accuracy_text(manifest, task, chosen.accuracies.get(task)))
         )
-    title = f"{human_flops(chosen.flops)}, {percent(chosen.share)} of full, {chosen.size_hw[0]}x{chosen.size_hw[1]}{experts}"
+    size = f"{chosen.size_hw[0]}x{chosen.size_hw[1]}"
+    title = f"{human_flops(chosen.flops)}, {percent(chosen.share)} of full, {size}{experts}"
     print_table(title, ("part", "width", "cost", "accuracy"), rows, numeric=(1, 2))
     if not chosen.budget_met:
         print(f"The budget {chosen.budget} is not met: nothing smaller exists.")

@@ -68,7 +68,9 @@ def run(
         engine(_grey(plan.size_hw), budget=plan)  # loads the graphs, which is no part of what an image takes
         for entry in inputs:
             try:
-                reports.append(_run_one(engine, entry, plan, out, output_size is OutputSize.original, raw is Raw.npz, panel))
+                reports.append(
+                    _run_one(engine, entry, plan, out, output_size is OutputSize.original, raw is Raw.npz, panel)
+                )
             except Exception as error:  # a bad image; anything else is a defect and stops the run
                 if not is_expected(error):
                     raise

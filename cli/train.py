@@ -58,9 +58,8 @@ def train(
         return
     rest = "finished" if result.finished else "the same command goes on"
     print(f"log {result.log}, plot {result.plot}")
-    print(
-        f"{result.checkpoint}: {human_bytes(size)}, step {result.step} of {result.steps}, {result.minutes:.1f} min; {rest}"
-    )
+    done = f"step {result.step} of {result.steps}, {result.minutes:.1f} min"
+    print(f"{result.checkpoint}: {human_bytes(size)}, {done}; {rest}")
 
 
 def read_config(name: str) -> TrainConfig:

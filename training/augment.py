@@ -51,7 +51,7 @@ class AugmentConfig:
     grey: float = 0.1
     noise: float = 0.3
     noise_std: float = 12.0
-    blur: float = 0.2
+    blur: float = 0.4
     jpeg: float = 0.25
 
 

@@ -131,7 +131,15 @@ class TrainConfig:
 
 
 PRESETS: dict[str, dict[str, Any]] = {
-    "bundled": {},
+    # Two cores, about 70 minutes. Constant rate first, so that the number of steps can be set by the speed that is seen.
+    "bundled": {
+        "stages": (Stage((128, 128), 48, 0.77), Stage((224, 224), 24, 0.23)),
+        "steps": 2700,
+        "lr": 1.2e-3,
+        "schedule": "trapezoid",
+        "cooldown": 0.3,
+        "data": DataConfig(scenes=6144),
+    },
     "smoke": {
         "stages": (Stage((64, 64), 24, 0.6), Stage((96, 96), 12, 0.4)),
         "steps": 60,

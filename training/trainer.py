@@ -18,6 +18,7 @@ from torch import Tensor
 from ..models import HeadConfig, MultiTaskModel, build_preset, save_checkpoint
 from .config import TrainConfig
 from .data import Batch, BatchMaker, SampleSource, class_frequencies, prefetch
+from .describe import checkpoint_metadata
 from .distill import distill_loss
 from .errors import DivergedError
 from .journal import Journal, Progress, plot_losses
@@ -90,7 +91,7 @@ class Trainer:
             "rng_cuda": cuda,
         }
         save_state(self.state_file, state)
-        metadata = {"step": self.step, "steps": self.config.steps, "training": self.config.to_json()}
+        metadata = checkpoint_metadata(self.config, self.tasks, self.step, self.minutes)
         save_checkpoint(self.checkpoint_file, self.average.applied(self.model), metadata)
 
     def resume(self) -> None:

@@ -29,12 +29,11 @@ def test_sizes_are_those_of_the_files(slimpath: Callable[..., Any], tiny_bundle:
 
 def test_full_configuration_costs_what_the_planner_says(slimpath: Callable[..., Any], tiny_bundle: Path):
     document = json.loads(slimpath("inspect", tiny_bundle, "--json").stdout)
-    full = Planner(Bundle.open(tiny_bundle).manifest).plan(None)
+    planner = Planner(Bundle.open(tiny_bundle).manifest)
+    full = planner.plan(None)
     rows = {(tuple(row["size_hw"]), row["width"], row["top_k"]): row for row in document["configurations"]}
-    row = rows[full.size_hw, 1.0, full.top_k]
-    assert row["flops_encoder"] + row["flops_heads"] == Planner(Bundle.open(tiny_bundle).manifest).full_flops(
-        full.tasks, full.size_hw
-    )
+    row = rows[full.size_hw, 1.0, document["encoder"]["top_k"]]
+    assert row["flops_encoder"] + row["flops_heads"] == planner.full_flops(full.tasks, full.size_hw)
 
 
 def test_report_names_every_file_and_task(slimpath: Callable[..., Any], tiny_bundle: Path):
@@ -51,6 +50,24 @@ def test_bundle_that_is_too_heavy_fails(slimpath: Callable[..., Any], copied: Pa
     assert done.exit_code == 2
     assert "FAIL" in done.stdout
     assert "weighs" in done.stderr
+
+
+def test_graph_that_failed_its_parity_check_fails(slimpath: Callable[..., Any], copied: Path):
+    manifest = json.loads((copied / "manifest.json").read_text())
+    graph = manifest["graphs"][0]
+    error = {
+        "max_abs_error": 1.0,
+        "max_abs_reference": 1.0,
+        "min_gap": None,
+        "seed": 0,
+        "tolerance": 1e-4,
+        "passed": False,
+    }
+    graph["parity"] = error
+    (copied / "manifest.json").write_text(json.dumps(manifest))
+    done = slimpath("inspect", copied)
+    assert done.exit_code == 2
+    assert graph["file"] in done.stderr
 
 
 def test_changed_weights_are_found(slimpath: Callable[..., Any], copied: Path):

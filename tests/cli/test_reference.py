@@ -16,6 +16,14 @@ def test_page_is_up_to_date():
 
 def test_page_has_every_option_once_per_verb():
     sections = reference().split("\n## slimpath ")[1:]
-    assert [section.split("\n", 1)[0] for section in sections] == ["demo", "run", "plan", "inspect", "export", "train", "eval"]
+    assert [section.split("\n", 1)[0] for section in sections] == [
+        "demo",
+        "run",
+        "plan",
+        "inspect",
+        "export",
+        "train",
+        "eval",
+    ]
     for section in sections:
         assert section.count("| `--json` |") == 1

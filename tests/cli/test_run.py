@@ -53,7 +53,9 @@ def test_bad_image_is_reported_and_the_others_go_on(slimpath: Callable[..., Any]
     (photos / "bad.jpg").write_bytes(b"\xff\xd8\xff\xe0 no picture")
     done = slimpath("run", photos, photos / "gone.png", "--bundle", tiny_bundle, "--out", "out")
     assert done.exit_code == 2
-    assert [line.split(": ")[1] for line in done.stderr.splitlines()] == [str(photos / n) for n in ("bad.jpg", "gone.png")]
+    assert [line.split(": ")[1] for line in done.stderr.splitlines()] == [
+        str(photos / n) for n in ("bad.jpg", "gone.png")
+    ]
     assert "2 of 4 images" in done.stdout
     assert not list(Path("out").glob("bad*"))
     assert Path("out/below/b.panel.png").is_file()

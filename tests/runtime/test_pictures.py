@@ -125,7 +125,10 @@ def test_pictures_of_a_result_show_what_the_photograph_shows(engine: Engine):
 def test_panel_and_single_pictures_survive_a_round_trip_as_png(engine: Engine):
     image = np.random.default_rng(0).integers(0, 255, (50, 80, 3), np.uint8)
     result = engine(image)
-    for picture in (panel(result, image, title="a.png"), *(single(cell) for cell in task_cells(result, image).values())):
+    for picture in (
+        panel(result, image, title="a.png"),
+        *(single(cell) for cell in task_cells(result, image).values()),
+    ):
         assert picture.dtype == np.uint8
         read = cv2.imdecode(np.frombuffer(png_bytes(picture), np.uint8), cv2.IMREAD_COLOR)
         np.testing.assert_array_equal(read[..., ::-1], picture)

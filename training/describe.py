@@ -1,0 +1,65 @@
+"""What a checkpoint says about itself besides its weights: tasks in words, preprocessing, licence, provenance."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from ..runtime.manifest import Preprocessing
+from ..runtime.tasks import TaskSpec
+from .augment import IMAGE_MEAN, IMAGE_STD, PAD_RGB
+from .config import TrainConfig
+from .tasks import TrainTask
+
+__all__ = ["checkpoint_metadata", "task_specs"]
+
+LICENCE = "Apache-2.0"
+_WORDS: dict[str, tuple[str, str]] = {
+    "semseg": ("class id", "what every pixel belongs to"),
+    "human_parts": ("class id", "which part of a person every pixel belongs to"),
+    "depth": ("m", "distance along the optical axis, for a camera of 40 to 75 degrees vertical view"),
+    "normals": ("unit vector", "surface normals in camera axes: x right, y up, z towards the viewer"),
+    "edge": ("probability", "boundaries of objects and creases of surfaces, not of texture"),
+    "saliency": ("probability", "the object with the largest area over depth"),
+    "scene": ("probability", "what kind of room it is"),
+}
+
+
+def task_specs(tasks: Sequence[TrainTask]) -> tuple[TaskSpec, ...]:
+    """Tasks in the words of a bundle's manifest; classes are named where they are those of SynthRooms."""
+    from .synthrooms import CLASSES, PALETTE, ROOM_TYPES
+
+    names: dict[str, tuple[str, ...]] = {"semseg": CLASSES, "scene": ROOM_TYPES}
+    specs = []
+    for task in tasks:
+        unit, description = _WORDS[task.name]
+        known = names.get(task.name, ())
+        classes = known if len(known) == task.channels else ()
+        palette = PALETTE if task.name == "semseg" and classes else ()
+        kind: Any = task.kind
+        specs.append(TaskSpec(task.name, kind, task.channels, classes, palette, unit, description))
+    return tuple(specs)
+
+
+def checkpoint_metadata(config: TrainConfig, tasks: Sequence[TrainTask], step: int, minutes: float) -> dict[str, Any]:
+    """JSON values for `save_checkpoint`; `slimpath export` carries them into the manifest."""
+    pad = (PAD_RGB[0], PAD_RGB[1], PAD_RGB[2])
+    preprocessing = Preprocessing("letterbox", IMAGE_MEAN, IMAGE_STD, pad_rgb=pad)
+    settings = msgspec.json.decode(config.to_json())
+    # A folder of the machine that trained is nobody's business, and does not change the result.
+    settings["data"]["shards"] = bool(config.data.shards)
+    return {
+        "tasks": msgspec.to_builtins(task_specs(tasks)),
+        "preprocessing": msgspec.to_builtins(preprocessing),
+        "licence": LICENCE,
+        "provenance": {
+            "trained_by": "slimpath train",
+            "data": "SynthRooms",
+            "step": step,
+            "steps": config.steps,
+            "minutes": round(minutes, 1),
+            "training": settings,
+        },
+    }
