@@ -67,8 +67,12 @@ def progress_bar(what: str, total: int | None, *, shown: bool = True) -> Iterato
 
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True, disable=not (shown and console.is_terminal)) as progress:
-        progress.add_task(what, total=total)
+    progress = Progress(*columns, console=console, transient=True)
+    progress.add_task(what, total=total)
+    if shown and console.is_terminal:
+        with progress:
+            yield progress
+    else:  # never started: even a disabled one of rich 13 ends with an empty line
         yield progress
 
 

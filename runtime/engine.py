@@ -7,14 +7,12 @@ Axes: I images, B encoder rows, R rows of one task, C channels, H height, W widt
 
 from __future__ import annotations
 
-import asyncio
 import os
 import threading
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from time import perf_counter
-from typing import Literal, overload
+from typing import TYPE_CHECKING, Literal, overload
 
 import numpy as np
 
@@ -35,6 +33,9 @@ from .result import Result
 from .routing import Routers
 from .sessions import SessionPool
 from .tasks import TaskRequest, TaskSpec
+
+if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
 
 MAX_OUTPUT_PIXELS = 16_000_000  # six tasks of a 16-megapixel picture are half a gigabyte of float32
 MAX_ROWS = 32  # of one encoder call: bounds its memory, and is past where batching still gains
@@ -153,6 +154,8 @@ class Engine:
         strict: bool = False,
     ) -> Result:
         """`engine(...)` in a thread of its own, so that an event loop goes on meanwhile."""
+        import asyncio  # here: importing the engine is a tenth faster without
+
         request = Request(image, tasks, budget, size, output_size, features, probabilities, strict)
         loop = asyncio.get_running_loop()
         with self._executor_lock:
@@ -218,6 +221,8 @@ class Engine:
         if self._closed:
             raise BackendError("the engine is closed", hint="load it again")
         if self._executor is None:
+            from concurrent.futures import ThreadPoolExecutor
+
             # Two: one decodes while the other computes; more would only wait for the same cores.
             self._executor = ThreadPoolExecutor(2, thread_name_prefix="slimpath")
         return self._executor

@@ -210,6 +210,7 @@ def _turn_upright(rgb: np.ndarray, orientation: int) -> np.ndarray:
     return np.ascontiguousarray(rgb)
 
 
+_LOG_LEVEL_FATAL = 1
 _quieted: list[bool] = []
 
 
@@ -220,5 +221,7 @@ def _quiet_cv2() -> Any:
     if not _quieted:
         _quieted.append(True)
         if "OPENCV_LOG_LEVEL" not in os.environ:
-            cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_FATAL)
+            # OpenCV 4 has the first, 5 the second.
+            set_level = getattr(cv2, "setLogLevel", None) or cv2.utils.logging.setLogLevel
+            set_level(_LOG_LEVEL_FATAL)
     return cv2

@@ -92,14 +92,23 @@ def _damaged(reason: str) -> GraphError:
 def _fields(data: bytes, position: int, end: int) -> Iterator[tuple[int, int, int, int]]:
     """(field, wire type, begin, end) of each field of the message in data[position:end]."""
     while position < end:
-        key, position = _varint(data, position, end)
+        key = data[position]  # one byte nearly always, as lengths are: half the time of asking _varint
+        position += 1
+        if key >= 0x80:
+            key, position = _varint(data, position - 1, end)
         field, wire = key >> 3, key & 7
         begin = position
         if wire == _BYTES:
-            length, begin = _varint(data, position, end)
+            length = data[position] if position < end else 0x80
+            begin += 1
+            if length >= 0x80:
+                length, begin = _varint(data, position, end)
             position = begin + length
         elif wire == _VARINT:
-            _, position = _varint(data, position, end)
+            if position < end and data[position] < 0x80:
+                position += 1
+            else:
+                _, position = _varint(data, position, end)
         elif wire == _FIXED64:
             position += 8
         elif wire == _FIXED32:

@@ -19,10 +19,12 @@ TASKS = (
 )
 
 
-def random_model(preset: str, seed: int = 0, **overrides: object) -> MultiTaskModel:
+def random_model(
+    preset: str, tasks: tuple[HeadConfig, ...] = TASKS, seed: int = 0, **overrides: object
+) -> MultiTaskModel:
     """Random weights everywhere: residual branches that start at zero would hide what a graph leaves out."""
     torch.manual_seed(seed)
-    model = build_preset(preset, TASKS, **overrides)
+    model = build_preset(preset, tasks, **overrides)
     with torch.no_grad():
         for layer in model.modules():
             if isinstance(layer, InvertedBottleneck):
@@ -58,8 +60,14 @@ def bundle(model: MultiTaskModel, tmp_path_factory: pytest.TempPathFactory) -> B
 
 
 @pytest.fixture(scope="session")
-def sized_bundle(model: MultiTaskModel, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+def two_task_model() -> MultiTaskModel:
+    """A map and an image label: half the graphs to export."""
+    return random_model("m3vit_micro", (TASKS[0], TASKS[-1]), seed=1)
+
+
+@pytest.fixture(scope="session")
+def sized_bundle(two_task_model: MultiTaskModel, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """Two sizes, two widths."""
     out = tmp_path_factory.mktemp("bundles") / "sized"
-    export_model(model, {}, out, sizes=[(32, 32), (32, 48)], widths=[0.5, 1.0])
+    export_model(two_task_model, {}, out, sizes=[(32, 32), (32, 48)], widths=[0.5, 1.0])
     return Bundle.open(out)

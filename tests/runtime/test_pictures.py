@@ -131,6 +131,7 @@ def test_panel_and_single_pictures_survive_a_round_trip_as_png(engine: Engine):
     ):
         assert picture.dtype == np.uint8
         read = cv2.imdecode(np.frombuffer(png_bytes(picture), np.uint8), cv2.IMREAD_COLOR)
+        assert read is not None
         np.testing.assert_array_equal(read[..., ::-1], picture)
 
 

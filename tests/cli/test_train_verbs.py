@@ -1,0 +1,107 @@
+"""`slimpath train`, `export` and `eval`, one after the other, as small as they get."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("torch", reason="training and exporting need torch")
+pytest.importorskip("onnxscript", reason="exporting needs onnxscript")
+
+SETTINGS = [
+    "stages=32x32:8:1",
+    "steps=2",
+    "warmup_steps=1",
+    "data.scenes=4",
+    "data.render_hw=32x32",
+    "model=m3vit_micro",
+]
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Trained through the command line for two steps."""
+    from typer.testing import CliRunner
+
+    from slimpath.cli.app import app
+
+    out = tmp_path_factory.mktemp("run")
+    done = CliRunner().invoke(app, ["train", "smoke", *SETTINGS, "--out", str(out), "--json"])
+    assert done.exit_code == 0, done.output
+    document = json.loads(done.stdout)
+    assert document["finished"] and document["step"] == 2
+    return Path(document["checkpoint"])
+
+
+def test_setting_that_does_not_exist_is_refused(slimpath: Callable[..., Any]):
+    done = slimpath("train", "smoke", "no_such=1", "--out", "run")
+    assert done.exit_code == 2
+    assert "no_such" in done.stderr
+    assert not Path("run").exists()
+
+
+def test_trained_checkpoint_becomes_a_bundle_that_inspects_and_runs(
+    slimpath: Callable[..., Any], checkpoint: Path, photos: Path
+):
+    done = slimpath("export", checkpoint, "--out", "bundle", "--widths", "1")
+    assert done.exit_code == 0, done.output
+    last = done.stdout.splitlines()[-1]
+    assert last.startswith("bundle: ") and "MB" in last and "largest difference from the network" in last
+    assert slimpath("inspect", "bundle", "--verify").exit_code == 0
+    assert slimpath("run", photos, "--bundle", "bundle", "--out", "out").exit_code == 0
+    again = slimpath("export", checkpoint, "--out", "bundle", "--widths", "1")
+    assert again.exit_code == 2
+    assert "exists" in again.stderr
+
+
+def test_options_of_one_target_are_refused_for_the_other(slimpath: Callable[..., Any], checkpoint: Path):
+    bundle = slimpath("export", checkpoint, "--out", "made", "--width", "0.5")
+    assert (bundle.exit_code, "add --to standalone" in bundle.stderr) == (2, True)
+    alone = slimpath("export", checkpoint, "--out", "made", "--to", "standalone", "--widths", "1,0.5")
+    assert (alone.exit_code, "use --width" in alone.stderr) == (2, True)
+    assert not Path("made").exists()
+
+
+def test_width_out_of_range_is_refused(slimpath: Callable[..., Any], checkpoint: Path):
+    done = slimpath("export", checkpoint, "--out", "made", "--widths", "2")
+    assert done.exit_code == 2
+    assert "--widths must be numbers above 0, at most 1" in done.stderr
+    assert not Path("made").exists()
+
+
+def test_difference_above_the_tolerance_is_exit_code_2(
+    slimpath: Callable[..., Any], checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+):
+    from slimpath import export
+
+    report = export.ExportReport(Path("made"), 1_000_000, 900_000, 3, 0.5, False)
+    monkeypatch.setattr(export, "export_bundle", lambda *_, **__: report)
+    done = slimpath("export", checkpoint, "--out", "made", "--json")
+    assert done.exit_code == 2
+    assert json.loads(done.stdout)["passed"] is False
+    assert "above the tolerance" in done.stderr
+
+
+def test_evaluation_measures_writes_and_reports(
+    slimpath: Callable[..., Any], checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    from functools import partial
+
+    from slimpath.training import evaluate
+
+    assert slimpath("export", checkpoint, "--out", "bundle", "--widths", "1", "--no-check").exit_code == 0
+    monkeypatch.setattr(evaluate, "evaluate_bundle", partial(evaluate.evaluate_bundle, baseline_scenes=2, workers=1))
+    options = ["--scenes", "2", "--write", "measured", "--report", "eval.md", "--json"]
+    done = slimpath("eval", "bundle", *options)
+    assert done.exit_code == 0, done.output
+    document = json.loads(done.stdout)
+    assert document["scenes"] == 2
+    assert {row["task"] for row in document["rows"]} == {"semseg", "depth", "normals", "edge", "saliency", "scene"}
+    assert "| depth |" in Path("eval.md").read_text()
+    written = json.loads(slimpath("inspect", "measured", "--json").stdout)
+    assert len(written["accuracies"]) == len(document["rows"])
+    assert slimpath("eval", "bundle", "--scenes", "2", "--write", "measured").exit_code == 2

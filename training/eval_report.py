@@ -1,0 +1,203 @@
+"""What an evaluation found: values with intervals, against baselines, and two claims held or not."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..runtime.manifest import Accuracy
+from .bootstrap import Interval
+from .eval_runner import Configuration
+
+__all__ = ["MIN_IMPROVEMENT", "Comparison", "EvalReport", "EvalRow"]
+
+MIN_IMPROVEMENT = 0.2
+
+
+@dataclass(frozen=True)
+class EvalRow:
+    """One task under one configuration.
+
+    `trivial` and `pixel_mean` are the baselines' values on the same scenes (see `baselines`); `improvement` is the
+    relative gain over the trivial one, `pixel_mean_improvement` over the other; `gflops` the cost of one image with
+    this task alone; `diagonal` is true where the decoder is as wide as the encoder and all experts are used.
+    """
+
+    configuration: Configuration
+    metric: str
+    higher_is_better: bool
+    diagonal: bool
+    gflops: float
+    accuracy: Interval
+    details: dict[str, float]
+    trivial: float
+    pixel_mean: float
+    improvement: Interval
+    pixel_mean_improvement: Interval
+
+    @property
+    def beats_trivial(self) -> bool:
+        """At least 20 % better than trivial, with the whole 95 % interval of the gain."""
+        return self.improvement.low >= MIN_IMPROVEMENT
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A wider configuration against a narrower one of the same task; `gain` above 0 is in favour of the wider."""
+
+    task: str
+    narrow: float
+    wide: float
+    gain: Interval
+
+    @property
+    def holds(self) -> bool:
+        """Wider is not worse within noise: the interval does not lie wholly below 0."""
+        return self.gain.high >= 0
+
+
+@dataclass(frozen=True)
+class EvalReport:
+    """Everything measured. `rows` hold the diagonal first, task by task, narrow to wide."""
+
+    bundle: str
+    digest: str
+    renderer: str
+    scenes: int
+    first_seed: int
+    samples_per_pixel: int
+    size_hw: tuple[int, int]
+    grid: bool
+    baseline_scenes: int
+    baseline_first_seed: int
+    resamples: int
+    skipped_tasks: tuple[str, ...]
+    rows: tuple[EvalRow, ...]
+    comparisons: tuple[Comparison, ...]
+    seconds: float
+    written: Path | None = None
+
+    @property
+    def diagonal(self) -> list[EvalRow]:
+        """The rows with decoder as wide as encoder, and all experts."""
+        return [row for row in self.rows if row.diagonal]
+
+    @property
+    def tasks(self) -> list[str]:
+        """The tasks that were measured."""
+        return list(dict.fromkeys(row.configuration.task for row in self.rows))
+
+    def claims(self) -> dict[str, bool]:
+        """Claim -> held for every task and width (of the diagonal)."""
+        return {
+            f"at least {MIN_IMPROVEMENT:.0%} better than trivial": all(row.beats_trivial for row in self.diagonal),
+            "wider is not worse than narrower": all(comparison.holds for comparison in self.comparisons),
+        }
+
+    def exceptions(self) -> list[str]:
+        """What the claims do not hold for, a line each."""
+        lines = []
+        for row in self.diagonal:
+            if not row.beats_trivial:
+                gain, chosen = row.improvement, row.configuration
+                lines.append(
+                    f"{chosen.task} at width {chosen.encoder_width:g}: {gain.value:+.1%} over trivial, "
+                    f"95 % interval {gain.low:+.1%} to {gain.high:+.1%}"
+                )
+        for comparison in self.comparisons:
+            if not comparison.holds:
+                gain = comparison.gain
+                lines.append(
+                    f"{comparison.task}: width {comparison.wide:g} is worse than {comparison.narrow:g} "
+                    f"by {-gain.value:.4g} (95 % interval {-gain.high:.4g} to {-gain.low:.4g})"
+                )
+        return lines
+
+    def accuracies(self) -> tuple[Accuracy, ...]:
+        """The rows as a manifest holds them."""
+        source = f"SynthRooms ({self.renderer}), seeds {self.first_seed} to {self.first_seed + self.scenes - 1}"
+        return tuple(
+            Accuracy(
+                task=row.configuration.task,
+                encoder_width=row.configuration.encoder_width,
+                top_k=row.configuration.top_k,
+                decoder_width=row.configuration.decoder_width,
+                metric=row.metric,
+                higher_is_better=row.higher_is_better,
+                value=row.accuracy.value,
+                ci_low=row.accuracy.low,
+                ci_high=row.accuracy.high,
+                trivial=row.trivial,
+                samples=self.scenes,
+                source=source,
+            )
+            for row in self.rows
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values only."""
+        document = dataclasses.asdict(self)
+        document["written"] = str(self.written) if self.written else None
+        for plain, row in zip(document["rows"], self.rows, strict=True):
+            plain.update(plain.pop("configuration"), beats_trivial=row.beats_trivial)
+        for plain, comparison in zip(document["comparisons"], self.comparisons, strict=True):
+            plain["holds"] = comparison.holds
+        return {**document, "claims": self.claims(), "exceptions": self.exceptions()}
+
+    def table(self) -> tuple[list[str], list[list[str]]]:
+        """Column names and one line of texts per task and width of the diagonal."""
+        columns = ["task", "metric", "width", "GFLOPs", "value", "95 % interval", "trivial", "per-pixel mean"]
+        columns += ["gain over trivial", "gain over narrower"]
+        by_wide = {(c.task, c.wide): c for c in _neighbours(self.comparisons)}
+        lines = []
+        for row in self.diagonal:
+            chosen, value, gain = row.configuration, row.accuracy, row.improvement
+            step = by_wide.get((chosen.task, chosen.encoder_width))
+            arrow = "up" if row.higher_is_better else "down"
+            lines.append(
+                [
+                    chosen.task,
+                    f"{row.metric} ({arrow})",
+                    f"{chosen.encoder_width:g}",
+                    f"{row.gflops:.3f}",
+                    f"{value.value:.4g}",
+                    f"{value.low:.4g} to {value.high:.4g}",
+                    f"{row.trivial:.4g}",
+                    f"{row.pixel_mean:.4g}",
+                    f"{_percent(gain.value)} ({_percent(gain.low)} to {_percent(gain.high)})",
+                    "" if step is None else f"{step.gain.value:+.3g} ({step.gain.low:+.3g} to {step.gain.high:+.3g})",
+                ]
+            )
+        return columns, lines
+
+    def to_markdown(self) -> str:
+        """The table and the claims."""
+        columns, lines = self.table()
+        right = {"width", "GFLOPs", "value", "trivial", "per-pixel mean"}
+        text = [f"| {' | '.join(columns)} |", f"|{'|'.join('--:' if c in right else '---' for c in columns)}|"]
+        text += [f"| {' | '.join(line)} |" for line in lines]
+        held = [f"- {claim}: **{'yes' if holds else 'no'}**" for claim, holds in self.claims().items()]
+        return "\n".join([*text, "", *held, *(f"  - {line}" for line in self.exceptions())]) + "\n"
+
+    def plot(self, path: Path) -> Path:
+        """Draw accuracy against cost, a panel per task; see `eval_plot`."""
+        from .eval_plot import plot_report
+
+        return plot_report(self, path)
+
+
+def _neighbours(comparisons: Sequence[Comparison]) -> list[Comparison]:
+    """Of each wider configuration the comparison with the next narrower one."""
+    nearest: dict[tuple[str, float], Comparison] = {}
+    for comparison in comparisons:
+        known = nearest.get((comparison.task, comparison.wide))
+        if known is None or comparison.narrow > known.narrow:
+            nearest[comparison.task, comparison.wide] = comparison
+    return list(nearest.values())
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:+.0f} %"

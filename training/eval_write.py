@@ -1,0 +1,60 @@
+"""A bundle with measured accuracies: a new bundle, as no bundle ever changes."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from ..runtime import Bundle
+from ..runtime.manifest import MANIFEST_FILE, Accuracy, encode_manifest
+from .errors import EvaluationError
+
+__all__ = ["check_target", "write_accuracies"]
+
+
+def check_target(out: Path) -> None:
+    """Refuse a place that is taken, before anything is measured.
+
+    Raises:
+        EvaluationError: `out` exists.
+    """
+    if out.exists() or out.is_symlink():
+        raise EvaluationError(
+            f"{out} exists; a bundle never changes once written: remove it or choose another place"
+        )
+
+
+def write_accuracies(bundle: Bundle, accuracies: Sequence[Accuracy], out: Path) -> Path:
+    """Write the bundle again with these accuracies in place of its own; the folder appears whole or not at all.
+
+    All files but the manifest are hard links to the original's, copies where the file system has no such links.
+
+    Raises:
+        EvaluationError: `out` exists.
+    """
+    check_target(out)
+    manifest = msgspec.structs.replace(bundle.manifest, accuracies=tuple(accuracies))
+    data = encode_manifest(manifest)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    folder = out.with_name(f".{out.name}.{os.getpid()}.tmp")
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    try:
+        for name in (manifest.weights.file, *(graph.file for graph in manifest.graphs)):
+            _link(bundle.path / name, folder / name)
+        (folder / MANIFEST_FILE).write_bytes(data)
+        folder.rename(out)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    return out
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # another file system, or one without links
+        shutil.copy2(source, target)
