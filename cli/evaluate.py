@@ -1,4 +1,4 @@
-"""`slimpath eval`: how good every width of a bundle is, on scenes that nothing was trained on."""
+"""`slimpath eval`: how good each configuration of a bundle is, on scenes it was not trained on."""
 
 from __future__ import annotations
 
@@ -8,87 +8,95 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .common import Debug, Json, need, verb
-from .errors import CliError
-from .files import write_together
 from .output import print_json, print_table
 
 if TYPE_CHECKING:
     from ..training.eval_report import EvalReport
 
-# Columns of the report's table that hold numbers or intervals of them.
-NUMERIC = (2, 3, 4, 5, 6, 7, 8, 9)
-
 
 @verb
 def evaluate(
     bundle: Annotated[
-        Path | None, typer.Argument(metavar="[BUNDLE]", help="The bundle.", show_default="the bundled model")
+        Path | None, typer.Argument(metavar="[BUNDLE]", help="The bundle to measure.", show_default="the bundled model")
     ] = None,
     scenes: Annotated[int, typer.Option("--scenes", min=1, help="Held-out SynthRooms scenes to measure on.")] = 500,
+    first_seed: Annotated[
+        int, typer.Option("--first-seed", min=0, help="Of the scenes; trainings stay below the default.")
+    ] = 10_000_000,
     grid: Annotated[
         bool,
-        typer.Option("--grid/--no-grid", help="Every encoder width, top_k and decoder width, not every width alone."),
+        typer.Option("--grid/--no-grid", help="Every encoder width, top_k and decoder width, not only every width."),
     ] = False,
     write: Annotated[
         Path | None,
-        typer.Option(
-            "--write", metavar="DIR", help="Write the bundle again, there, with these accuracies.", show_default="no"
-        ),
-    ] = None,
-    report: Annotated[
-        Path | None, typer.Option("--report", metavar="FILE", help="Write the table as Markdown.", show_default="no")
+        typer.Option("--write", metavar="DIR", help="Also write a new bundle with these accuracies in its manifest."),
     ] = None,
     plot: Annotated[
-        Path | None,
-        typer.Option("--plot", metavar="FILE", help="Draw accuracy against cost, as PNG.", show_default="no"),
+        Path | None, typer.Option("--plot", metavar="FILE", help="Draw accuracy against cost (.png, .svg, .pdf).")
+    ] = None,
+    docs: Annotated[
+        Path | None, typer.Option("--docs", metavar="DIR", help="Write evaluation.md and evaluation.png there.")
     ] = None,
     cache: Annotated[
         Path | None,
-        typer.Option(
-            "--cache", metavar="DIR", help="Keep rendered scenes there, and use those there.", show_default="none"
-        ),
+        typer.Option("--cache", metavar="DIR", help="Keep the rendered scenes there, and take them from there."),
+    ] = None,
+    samples_per_pixel: Annotated[
+        int, typer.Option("--samples-per-pixel", min=1, help="Of the rendered pictures: 1, 4 or 9.")
+    ] = 4,
+    workers: Annotated[
+        int | None, typer.Option("--workers", min=1, help="Cores to use.", show_default="all usable")
     ] = None,
     json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Measure every task of a bundle at every width on rendered rooms, beside answers that ignore the image.
+    """Measure a bundle's accuracy at every width, on rendered rooms that nothing was trained on.
 
-    Values come with 95 % intervals over scenes. `--grid --write` gives the planner what it needs to choose by accuracy.
+    Compares it with answers that ignore the image, and wider with narrower; all with 95 % intervals.
 
     \b
     Examples:
       slimpath eval
-      slimpath eval my_bundle --scenes 100 --report eval.md --plot eval.png
-      slimpath eval my_bundle --grid --write my_measured_bundle
+      slimpath eval BUNDLE --scenes 150 --grid --write BUNDLE-measured
+      slimpath eval --docs docs --cache rooms
     """
-    need(("torch",), "train", "`slimpath eval`")
-    if plot is not None:
-        need(("matplotlib",), "train", "`--plot`")
-    for path in (report, plot):
-        if path is not None and path.is_dir():
-            raise CliError(f"{path} is a folder", hint="name a file")
+    need(("torch", "matplotlib", "tqdm"), "train", "`slimpath eval`")
+    from ..training.eval_docs import write_docs_table
     from ..training.evaluate import evaluate_bundle
 
-    measured = evaluate_bundle(bundle, scenes=scenes, grid=grid, write=write, cache=cache, progress=not json)
-    if report is not None:
-        write_together({report: measured.to_markdown().encode()})
+    report = evaluate_bundle(
+        bundle,
+        scenes=scenes,
+        first_seed=first_seed,
+        grid=grid,
+        write=write,
+        samples_per_pixel=samples_per_pixel,
+        progress=not json,
+        cache=cache,
+        workers=workers,
+    )
+    made = [] if write is None else [write]
     if plot is not None:
-        plot.parent.mkdir(parents=True, exist_ok=True)
-        measured.plot(plot)
+        made.append(report.plot(plot))
+    if docs is not None:
+        named = "" if bundle is None else bundle.resolve().name
+        made.append(write_docs_table(report, docs / "evaluation.md", bundle_argument=named))
     if json:
-        print_json(measured.to_json())
-    else:
-        _print_report(measured, [path for path in (write, report, plot) if path is not None])
+        print_json({**report.to_json(), "made": made})
+        return
+    _print_report(report)
+    for path in made:
+        print(path)
 
 
-def _print_report(measured: EvalReport, written: list[Path]) -> None:
-    columns, lines = measured.table()
-    print_table(f"{measured.bundle} on {measured.scenes} scenes", columns, lines, numeric=NUMERIC)
-    for claim, holds in measured.claims().items():
+def _print_report(report: EvalReport) -> None:
+    columns, lines = report.table()
+    title = f"{report.bundle}: {report.scenes} scenes, {report.size_hw[0]}x{report.size_hw[1]}, 95 % intervals"
+    print_table(title, columns, lines, numeric=(2, 3, 4, 6, 7))
+    for claim, holds in report.claims().items():
         print(f"{'yes' if holds else 'NO '}  {claim}")
-    for line in measured.exceptions():
+    for line in report.exceptions():
         print(f"     {line}")
-    if measured.skipped_tasks:
-        print(f"not measured, SynthRooms does not label them: {', '.join(measured.skipped_tasks)}")
-    made = "".join(f"; wrote {path}" for path in written)
-    print(f"{measured.scenes} scenes in {measured.seconds:.0f} s{made}")
+    if report.skipped_tasks:
+        print(f"not measured, as SynthRooms does not label them: {', '.join(report.skipped_tasks)}")
+    print(f"{len(report.rows)} configurations measured in {report.seconds:.0f} s")

@@ -11,7 +11,7 @@ import typer
 
 from .common import BAD_INPUT, Debug, Json, need, parse_numbers, parse_size, say, verb
 from .errors import CliError, InputError
-from .output import human_bytes, print_json, progress_bar
+from .output import print_json, progress_bar
 
 if TYPE_CHECKING:
     from ..export import ExportReport
@@ -156,4 +156,4 @@ def _print_outcome(report: ExportReport, json: bool) -> None:
     difference = (
         "not compared with the network" if worst is None else f"largest difference from the network {worst:.1e}"
     )
-    print(f"{report.path}: {human_bytes(report.size_bytes)}, {difference}")
+    print(f"{report.path}: {report.size_bytes / 1e6:.2f} MB, {difference}")

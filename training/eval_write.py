@@ -23,9 +23,7 @@ def check_target(out: Path) -> None:
         EvaluationError: `out` exists.
     """
     if out.exists() or out.is_symlink():
-        raise EvaluationError(
-            f"{out} exists; a bundle never changes once written: remove it or choose another place"
-        )
+        raise EvaluationError(f"{out} exists; a bundle never changes once written: remove it or choose another place")
 
 
 def write_accuracies(bundle: Bundle, accuracies: Sequence[Accuracy], out: Path) -> Path:

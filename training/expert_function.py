@@ -79,7 +79,9 @@ class _ExpertFunction(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         (grad_TD,) = grads
         saved = ctx.saved_tensors
-        weight_TK, expert_TK, slot_TK, pair_S, token_S, tokens_SD, hidden_SU, active_SU, answer_SD, up_EUD, down_EUD = saved
+        weight_TK, expert_TK, slot_TK, pair_S, token_S, tokens_SD, hidden_SU, active_SU, answer_SD, up_EUD, down_EUD = (
+            saved
+        )
         visited_TK = expert_TK < up_EUD.shape[0]
         weight_S = torch.where(pair_S >= 0, weight_TK.reshape(-1)[pair_S.clamp(min=0)], 0.0).to(grad_TD.dtype)
         grad_SD = grad_TD[token_S] * weight_S[:, None]

@@ -132,7 +132,9 @@ class NormalsError:
         # Exact for small angles too, where the arc cosine of a dot product is noise.
         apart, along = np.linalg.norm(unit - true, axis=1), np.linalg.norm(unit + true, axis=1)
         angle = np.degrees(2 * np.arctan2(apart, along))
-        return np.array([angle.sum(dtype=np.float64), *((angle < limit).sum() for limit in self.limits_deg), len(angle)])
+        return np.array(
+            [angle.sum(dtype=np.float64), *((angle < limit).sum() for limit in self.limits_deg), len(angle)]
+        )
 
     def value(self, sums: np.ndarray) -> np.ndarray:
         return sums[..., 0] / sums[..., -1]

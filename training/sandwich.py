@@ -21,9 +21,7 @@ class Pass:
     decoder_width: float
 
 
-def draw_passes(
-    rng: np.random.Generator, widths: Sequence[float], max_top_k: int, config: TrainConfig
-) -> list[Pass]:
+def draw_passes(rng: np.random.Generator, widths: Sequence[float], max_top_k: int, config: TrainConfig) -> list[Pass]:
     """The passes of one step: always the widest first (it teaches the others), always the narrowest, and
     `config.random_widths` others.
 

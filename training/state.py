@@ -57,4 +57,6 @@ def check_same_training(saved: TrainConfig, wanted: TrainConfig, path: Path) -> 
         if name not in FREE_TO_CHANGE and getattr(saved, name) != getattr(wanted, name)
     ]
     if differs:
-        raise ResumeError(f"{path} is another training ({'; '.join(differs)}); use another folder, or the saved settings")
+        raise ResumeError(
+            f"{path} is another training ({'; '.join(differs)}); use another folder, or the saved settings"
+        )

@@ -242,9 +242,7 @@ class Trainer:
             taught[task] = thin_raw.detach()
         return loss, taught, parts
 
-    def _diverged(
-        self, batch: Batch, passes: list[Pass], losses: Mapping[str, Tensor], norm: Tensor
-    ) -> DivergedError:
+    def _diverged(self, batch: Batch, passes: list[Pass], losses: Mapping[str, Tensor], norm: Tensor) -> DivergedError:
         path = self.out / f"diverged-step{self.step}.pt"
         self.out.mkdir(parents=True, exist_ok=True)
         tensors = {"image": batch.image_I3HW, "image_index": batch.image_index_B, **batch.targets}

@@ -1,0 +1,92 @@
+"""Accuracy against cost, a panel per task."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .eval_report import EvalReport, EvalRow
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["plot_report"]
+
+_LINE, _GRID, _PLAIN, _TEXT = "#1f5fa8", "#9db8d6", "#b4512c", "#333333"
+
+
+def plot_report(report: EvalReport, path: Path) -> Path:
+    """Draw value against GFLOPs of one image with that task alone: 95 % intervals, both baselines, all of the grid.
+
+    Returns:
+        `path`; its ending says which format.
+    """
+    from matplotlib.figure import Figure
+
+    tasks = report.tasks
+    columns = min(3, len(tasks))
+    lines = -(-len(tasks) // columns)
+    figure = Figure(figsize=(3.9 * columns, 2.9 * lines + 0.75), layout="constrained")
+    panels = figure.subplots(lines, columns, squeeze=False).flatten()
+    for panel, task in zip(panels, tasks):
+        _draw_panel(panel, task, [row for row in report.rows if row.configuration.task == task])
+    for panel in panels[len(tasks) :]:
+        panel.set_visible(False)
+    for panel in panels[max(0, len(tasks) - columns) : len(tasks)]:
+        panel.set_xlabel("GFLOPs, one image with this task alone")
+    figure.suptitle(
+        f"{report.bundle}: {report.scenes} held-out SynthRooms scenes at {report.size_hw[0]} x {report.size_hw[1]}; "
+        "dots are widths, bars 95 % intervals",
+        fontsize=10.5,
+        color=_TEXT,
+    )
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False, fontsize=9)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=130)
+    return path
+
+
+def _draw_panel(panel: Axes, task: str, rows: list[EvalRow]) -> None:
+    first = rows[0]
+    others = [row for row in rows if not row.diagonal]
+    if others:
+        panel.plot(
+            [row.gflops for row in others],
+            [row.accuracy.value for row in others],
+            ".",
+            color=_GRID,
+            markersize=3.5,
+            zorder=2,
+            label="other widths and top_k",
+        )
+    diagonal = sorted((row for row in rows if row.diagonal), key=lambda row: row.gflops)
+    values = [row.accuracy.value for row in diagonal]
+    bars = [
+        [max(0.0, row.accuracy.value - row.accuracy.low) for row in diagonal],
+        [max(0.0, row.accuracy.high - row.accuracy.value) for row in diagonal],
+    ]
+    costs = [row.gflops for row in diagonal]
+    style: dict[str, Any] = {"color": _LINE, "markersize": 4.5, "linewidth": 1.5, "capsize": 3, "elinewidth": 1.2}
+    panel.errorbar(costs, values, yerr=bars, fmt="o-", zorder=3, label="width, all experts", **style)
+    panel.axhline(first.trivial, color=_PLAIN, linestyle="--", linewidth=1.2, label="trivial (constant)")
+    panel.axhline(first.pixel_mean, color=_PLAIN, linestyle=":", linewidth=1.4, label="per-pixel mean")
+    upwards = first.higher_is_better
+    for row in diagonal:
+        panel.annotate(
+            f"{row.configuration.encoder_width:g}",
+            (row.gflops, row.accuracy.high if upwards else row.accuracy.low),
+            xytext=(0, 4 if upwards else -4),
+            textcoords="offset points",
+            ha="center",
+            va="bottom" if upwards else "top",
+            fontsize=7.5,
+            color=_LINE,
+        )
+    unit = {"RMSE": ", m", "mErr": ", degrees"}.get(first.metric, "")
+    panel.set_title(f"{task}: {first.metric}{unit} ({'higher' if upwards else 'lower'} is better)", fontsize=9.5)
+    panel.grid(axis="y", color="#e6e6e6", linewidth=0.8)
+    panel.set_axisbelow(True)
+    panel.tick_params(labelsize=8, colors=_TEXT)
+    panel.spines[["top", "right"]].set_visible(False)
+    panel.margins(x=0.08, y=0.14)
