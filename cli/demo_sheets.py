@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..runtime.pictures import class_name, display_image, resize_to_width, task_cell, task_cells
+from ..runtime.pictures import class_name, display_image, task_cell, task_cells
 from ..runtime.pictures_colour import depth_range_m
 from ..runtime.pictures_layout import Cell, Row, cell_block, sheet, side_by_side, stack, table
 from ..runtime.pictures_text import LegendEntry, bar_block, legend_block, text_block
@@ -78,7 +78,7 @@ def contact_sheet(subjects: list[Subject], results: list[Result], title: str, su
     for subject, result in zip(subjects, results, strict=True):
         image = display_image(subject.image_HWC, 2 * CONTACT_CELL_PX)
         drawn = task_cells(result, image)
-        cells = [Cell(resize_to_width(image, CONTACT_CELL_PX)), *(_bare(drawn[name]) for name in specs)]
+        cells = [Cell(image), *(_bare(drawn[name]) for name in specs)]
         rows.append(Row(subject.name, label_lines(result), tuple(cells)))
     return sheet(table(rows, ["image", *specs], CONTACT_CELL_PX, CONTACT_GUTTER_PX), title, subtitle)
 

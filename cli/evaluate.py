@@ -61,6 +61,7 @@ def evaluate(
       slimpath eval --docs docs --cache rooms
     """
     need(("torch", "matplotlib", "tqdm"), "train", "`slimpath eval`")
+    from ..runtime import bundled_path
     from ..training.eval_docs import write_docs_table
     from ..training.evaluate import evaluate_bundle
 
@@ -79,7 +80,8 @@ def evaluate(
     if plot is not None:
         made.append(report.plot(plot))
     if docs is not None:
-        named = "" if bundle is None else bundle.resolve().name
+        bundled = bundle is None or bundle.resolve() == bundled_path().resolve()
+        named = "" if bundle is None or bundled else bundle.resolve().name
         made.append(write_docs_table(report, docs / "evaluation.md", bundle_argument=named))
     if json:
         print_json({**report.to_json(), "made": made})

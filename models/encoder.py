@@ -76,10 +76,16 @@ class Encoder(nn.Module):
         self.position = linear_init(1, 1 + height * width, config.dim)
         self.blocks = nn.ModuleList([Block(config, index) for index in range(config.depth)])
         self.detail = DetailStem(config.detail_channels, config.detail_hidden) if config.detail_channels else None
+        # The stem feeds the tokens, too: a ViT learns faster behind convolutions (Xiao et al. 2021).
+        channels, stride = config.detail_channels, config.patch // DETAIL_STRIDE
+        self.detail_tokens = nn.Conv2d(channels, config.dim, stride, stride=stride, bias=False) if channels else None
 
-    def embed(self, image_I3HW: Tensor) -> Tensor:
+    def embed(self, image_I3HW: Tensor, detail_ICHW: Tensor | None = None) -> Tensor:
         """Patches, row by row, behind the class token, with their positions: [I, N, D]."""
-        patches_IND = self.patch_embed(image_I3HW).flatten(2).transpose(1, 2)
+        patches = self.patch_embed(image_I3HW)
+        if self.detail_tokens is not None:
+            patches = patches + self.detail_tokens(detail_ICHW)
+        patches_IND = patches.flatten(2).transpose(1, 2)
         class_I1D = self.class_token.expand(image_I3HW.shape[0], -1, -1).to(patches_IND.dtype)
         return torch.cat([class_I1D, patches_IND], dim=1) + self.position
 
@@ -104,7 +110,8 @@ class Encoder(nn.Module):
             width: Share of heads and hidden units that is kept.
             noise_std: Standard deviation of the noise on router logits (training).
         """
-        tokens, routings = self.embed(image_I3HW), []
+        detail = self.detail(image_I3HW, width) if self.detail is not None else None
+        tokens, routings = self.embed(image_I3HW, detail), []
         per_row = False
         for block in self.blocks:
             assert isinstance(block, Block)
@@ -131,7 +138,6 @@ class Encoder(nn.Module):
             tokens = tokens + block.experts(normed, routings[-1], width)
         if not per_row:
             tokens = tokens.index_select(0, image_index_B)
-        detail = self.detail(image_I3HW, width) if self.detail is not None else None
         return Features(tokens, detail, routings)
 
 

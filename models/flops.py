@@ -91,7 +91,8 @@ def _detail_flops(config: ModelConfig, width: float) -> int:
         return 0
     cells, channels = _detail_cells(config), config.detail_channels
     embed = 2 * cells * channels * 3 * DETAIL_STRIDE**2
-    return embed + 2 * _bottleneck_flops(cells, channels, kept(config.detail_hidden, width))
+    into_tokens = 2 * cells * channels * config.dim
+    return embed + into_tokens + 2 * _bottleneck_flops(cells, channels, kept(config.detail_hidden, width))
 
 
 def _encoder_parameters(config: ModelConfig, width: float) -> int:
@@ -102,6 +103,7 @@ def _encoder_parameters(config: ModelConfig, width: float) -> int:
     if config.detail_channels:
         channels, hidden = config.detail_channels, kept(config.detail_hidden, width)
         total += channels * (3 * DETAIL_STRIDE**2 + 1) + 2 * _bottleneck_parameters(channels, hidden)
+        total += channels * (config.patch // DETAIL_STRIDE) ** 2 * dim
     for block in range(config.depth):
         total += 4 * dim + 3 * units * (dim + 1) + units * dim + dim
         if block in config.moe_blocks:

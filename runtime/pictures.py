@@ -20,7 +20,7 @@ from .pictures_colour import (
     spotlight,
     upscale_classes,
 )
-from .pictures_layout import Cell, cell_block, fit_inside, flow, resize_picture, sheet
+from .pictures_layout import Cell, cell_block, fit_cell, fit_inside, flow, resize_picture, sheet
 from .pictures_text import chip
 from .tasks import TaskSpec
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 PANEL_CELL_PX = 300  # width of a picture on a panel
 SINGLE_PX = (640, 1024)  # the longer side of a single picture is brought between these
+SMALLEST_SHEET_PX = 240  # width that a legend needs
 _INK_TASKS = ("edge", "boundary", "contour")  # probability tasks that are lines; the others are regions
 
 
@@ -90,7 +91,7 @@ def panel(
     cells = task_cells(result, image_HWC, longest_px=2 * PANEL_CELL_PX)
     labels = [f"{name}: {cell.note}" for name, cell in cells.items() if result.specs[name].kind == "image_classes"]
     dense = [cell for name, cell in cells.items() if result.specs[name].kind != "image_classes"]
-    photograph = resize_to_width(display_image(image_HWC, 2 * PANEL_CELL_PX), PANEL_CELL_PX)
+    photograph = fit_cell(image_HWC, PANEL_CELL_PX)
     if labels:
         photograph = photograph.copy()
         chip(photograph, ", ".join(labels))
@@ -99,7 +100,7 @@ def panel(
 
 def single(cell: Cell) -> np.ndarray:
     """One task on a sheet of its own, with its legend or colour bar."""
-    return sheet(cell_block(cell, cell.picture_HWC.shape[1]), "")
+    return sheet(cell_block(cell, max(cell.picture_HWC.shape[1], SMALLEST_SHEET_PX)), "")
 
 
 def image_part(values: np.ndarray, result: Result) -> np.ndarray:
@@ -113,11 +114,6 @@ def display_image(image_HWC: np.ndarray, longest_px: int | None = None) -> np.nd
     """The photograph at the size that pictures are drawn in."""
     longest = longest_px or min(max(*image_HWC.shape[:2], SINGLE_PX[0]), SINGLE_PX[1])
     return resize_picture(image_HWC, fit_inside(image_HWC.shape[:2], (longest, longest)))
-
-
-def resize_to_width(image_HWC: np.ndarray, width: int) -> np.ndarray:
-    """The picture at `width` pixels, keeping its aspect ratio."""
-    return resize_picture(image_HWC, (max(1, round(image_HWC.shape[0] * width / image_HWC.shape[1])), width))
 
 
 def class_name(spec: TaskSpec, index: int) -> str:

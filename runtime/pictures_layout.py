@@ -29,6 +29,7 @@ from .pictures_text import (
 
 MARGIN = 20
 GAP = 12
+TALLEST = 3  # a picture's height in a cell is at most this many widths of the cell
 
 
 @dataclass(frozen=True)
@@ -66,9 +67,14 @@ def resize_picture(picture_HWC: np.ndarray, size_hw: tuple[int, int]) -> np.ndar
     return cv2.resize(picture_HWC, (size_hw[1], size_hw[0]), interpolation=method)
 
 
-def stack(blocks: list[np.ndarray], gap: int = 6) -> np.ndarray:
+def fit_cell(picture_HWC: np.ndarray, width: int) -> np.ndarray:
+    """The picture as wide as a cell of `width` pixels, or narrower where it is much taller than wide."""
+    return resize_picture(picture_HWC, fit_inside(picture_HWC.shape[:2], (TALLEST * width, width)))
+
+
+def stack(blocks: list[np.ndarray], gap: int = 6, min_width: int = 1) -> np.ndarray:
     """Blocks one below the other, left-aligned, padded with paper to the widest."""
-    width = max(block.shape[1] for block in blocks)
+    width = max(min_width, *(block.shape[1] for block in blocks))
     rows: list[np.ndarray] = []
     for index, block in enumerate(blocks):
         if index:
@@ -97,15 +103,14 @@ def framed(picture_HWC: np.ndarray) -> np.ndarray:
 
 def cell_block(cell: Cell, width: int) -> np.ndarray:
     """A cell of `width` pixels: title and note in one line, picture, then legend or colour bar."""
-    height = max(1, round(cell.picture_HWC.shape[0] * width / cell.picture_HWC.shape[1]))
-    blocks = [framed(resize_picture(cell.picture_HWC, (height, width)))]
+    blocks = [framed(fit_cell(cell.picture_HWC, width))]
     if cell.title:
         blocks.insert(0, _title(cell.title, cell.note, width))
     if cell.legend:
         blocks.append(legend_block(cell.legend, width))
     if cell.bar is not None:
         blocks.append(bar_block(cell.bar, width))
-    return stack(blocks)
+    return stack(blocks, min_width=width)
 
 
 def sheet(body_HWC: np.ndarray, title: str, subtitle: str = "") -> np.ndarray:

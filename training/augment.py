@@ -39,8 +39,8 @@ class AugmentConfig:
     flip: float = 0.5
     letterbox: float = 0.5
     aspect: tuple[float, float] = (0.6, 1.6)
-    crop: float = 0.7  # how often a part is taken; else the whole frame
-    crop_scale: tuple[float, float] = (0.5, 1.0)  # side of the crop over side of the frame
+    crop: float = 0.5  # how often a part is taken; else the whole frame
+    crop_scale: tuple[float, float] = (0.75, 1.0)  # side of the crop over side of the frame
     photometric: float = 0.9
     brightness: float = 0.35
     contrast: float = 0.35
@@ -137,7 +137,7 @@ def augment(
             targets[task] = _place(near / np.float32(view.zoom), view, 0)
         elif kind == "normals":
             normals = _place(_resize(np.nan_to_num(part.astype(np.float32)), view, "nearest"), view, 0)
-            targets[task] = normals * np.float32([-1, 1, 1]) if view.flip else normals
+            targets[task] = normals * np.array([-1, 1, 1], np.float32) if view.flip else normals
         else:
             targets[task] = _place(_resize_mask(part, view, thin=task == "edge"), view, IGNORED_CLASS)
     return image, targets

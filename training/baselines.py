@@ -73,7 +73,7 @@ def fit_baselines(source: SampleSource, channels: Mapping[str, int], size_hw: tu
 
 
 def _values(task: str, truth: Any, classes: int) -> tuple[np.ndarray, np.ndarray]:
-    """A label as numbers to average, and where it has a value: [H,W,K] or [H,W,C], and [H,W,1]; [K] and [1] for images."""
+    """A label as numbers to average, and where it has some: [H,W,K or C] and [H,W,1]; [K] and [1] for images."""
     kind = TASK_KINDS[task]
     if kind == "image_classes":
         return np.eye(classes)[int(truth)], np.ones(1)

@@ -14,7 +14,9 @@ import numpy as np
 
 from .metrics import Metric
 
-__all__ = ["Bootstrap", "Interval", "relative_gain"]
+__all__ = ["MAX_GAIN", "Bootstrap", "Interval", "relative_gain"]
+
+MAX_GAIN = 99.0
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,9 @@ class Bootstrap:
 
 
 def relative_gain(metric: Metric, value: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """0.2 = 20 % better than `other`: value / other - 1 if higher is better, 1 - value / other if lower is."""
+    """0.2 = 20 % better than `other`: value / other - 1 if higher is better, 1 - value / other if lower is.
+
+    Bounded by +-`MAX_GAIN`: over an `other` of 0 it would be infinite, and no interval could be told.
+    """
     ratio = value / np.maximum(other, 1e-12)
-    return ratio - 1 if metric.higher_is_better else 1 - ratio
+    return np.clip(ratio - 1 if metric.higher_is_better else 1 - ratio, -MAX_GAIN, MAX_GAIN)

@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
@@ -34,7 +34,7 @@ class SampleSource(Protocol):
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, index: int) -> Mapping[str, np.ndarray]: ...
+    def __getitem__(self, index: int, /) -> Mapping[str, Any]: ...
 
 
 @dataclass
@@ -73,7 +73,7 @@ def stratified_tasks(rng: np.random.Generator, tasks: Sequence[str], rows: int) 
     share their task.
     """
     order = rng.permutation(len(tasks))
-    return [tasks[order[row % len(tasks)]] for row in range(rows)]
+    return [tasks[int(order[row % len(tasks)])] for row in range(rows)]
 
 
 def normalise(image_IHW3: np.ndarray) -> Tensor:
@@ -144,7 +144,7 @@ def stack_targets(task: str, arrays: Sequence[np.ndarray]) -> Tensor:
     return stacked.to(torch.int64)
 
 
-def prefetch(make: Callable[[int], Batch], steps: range, depth: int) -> Iterator[Batch]:
+def prefetch(make: Callable[[int], Batch], steps: range, depth: int) -> Generator[Batch, None, None]:
     """Yield `make(step)` for each step, made up to `depth` batches ahead in a thread.
 
     A thread and not a process: OpenCV, numpy and torch release the interpreter lock while they work, and nothing has
@@ -168,7 +168,7 @@ def prefetch(make: Callable[[int], Batch], steps: range, depth: int) -> Iterator
                     return
                 put(make(step))
             put(None)
-        except BaseException as error:  # noqa: BLE001 - handed to the consumer, whatever it is
+        except BaseException as error:  # handed to the consumer, whatever it is
             put(error)
 
     thread = threading.Thread(target=work, name="slimpath-batches", daemon=True)
@@ -206,7 +206,9 @@ class RenderedRooms:
     def _render(self, seeds: list[int]) -> list[dict[str, np.ndarray]]:
         from .synthrooms import render_rooms
 
-        rooms = render_rooms(seeds, self.config.render_hw, self.device, self.config.samples_per_pixel)
+        rooms = render_rooms(
+            seeds, self.config.render_hw, device=self.device, samples_per_pixel=self.config.samples_per_pixel
+        )
         fields = ("image", "depth", "normals", "semseg", "edge", "saliency", "scene")
         arrays = {}
         for name in fields:

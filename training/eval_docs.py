@@ -9,13 +9,13 @@ from .eval_report import EvalReport
 __all__ = ["write_docs_table"]
 
 _PAGE = """\
-# How good the bundled model is
+# How good {subject} is
 
 Written by `{command}`; do not edit.
 
 Measured through the runtime on {scenes} rendered rooms that nothing was trained on: SynthRooms (`{renderer}`), seeds
 {first_seed} to {last_seed}, {height} x {width} pixels, {samples_per_pixel} samples a pixel. Bundle `{bundle}`,
-manifest SHA-256 `{digest}`. Intervals are 95 % percentile bootstraps over images ({resamples} resamples), those of
+weights SHA-256 `{digest}...`. Intervals are 95 % percentile bootstraps over images ({resamples} resamples), those of
 differences paired. Widths are encoder and decoder alike, all experts in use; GFLOPs are those of one image with this
 task alone.
 
@@ -35,14 +35,13 @@ is on photographs.
 - **gain over narrower** is in the metric's own unit, above 0 where the wider one is better. The second claim holds
   where no interval lies wholly below 0, for every pair of widths.
 
-| metric | definition |
-|---|---|
-| mIoU | TP / (TP + FP + FN) of each class, counts summed over the set, mean over classes |
-| RMSE | metres, over all pixels of the set |
-| mErr | mean angle in degrees, over all pixels of the set |
-| odsF | best F-measure with one threshold for the set; thinned answers matched one to one with true edges at most 0.0075 diagonals away (greedy, nearest first) |
-| maxF | best F-measure with beta^2 = 0.3 over thresholds .05 to .95, counts summed over the set |
-| accuracy | share of images with the right room |
+- **mIoU**: TP / (TP + FP + FN) of each class, counts summed over the set, mean over classes.
+- **RMSE**: metres, over all pixels of the set.
+- **mErr**: mean angle in degrees, over all pixels of the set.
+- **odsF**: best F-measure with one threshold for the set; thinned answers matched one to one with true edges at most
+  0.0075 diagonals away (the number of pairs to within 2 %, see `training/edge_match.py`).
+- **maxF**: best F-measure with beta^2 = 0.3 over thresholds .05 to .95, counts summed over the set.
+- **accuracy**: share of images with the right room.
 
 ## Further figures at full width
 
@@ -72,7 +71,8 @@ def write_docs_table(report: EvalReport, path: Path, *, bundle_argument: str = "
         width=width,
         samples_per_pixel=report.samples_per_pixel,
         bundle=report.bundle,
-        digest=report.digest[:16],
+        digest=report.weights_sha256[:16],
+        subject=f"`{report.bundle}`" if bundle_argument else "the bundled model",
         resamples=report.resamples,
         table=report.to_markdown(),
         picture=picture.name,

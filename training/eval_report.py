@@ -64,7 +64,7 @@ class EvalReport:
     """Everything measured. `rows` hold the diagonal first, task by task, narrow to wide."""
 
     bundle: str
-    digest: str
+    weights_sha256: str
     renderer: str
     scenes: int
     first_seed: int
@@ -93,7 +93,9 @@ class EvalReport:
     def claims(self) -> dict[str, bool]:
         """Claim -> held for every task and width (of the diagonal)."""
         return {
-            f"at least {MIN_IMPROVEMENT:.0%} better than trivial": all(row.beats_trivial for row in self.diagonal),
+            f"at least {100 * MIN_IMPROVEMENT:.0f} % better than trivial": all(
+                row.beats_trivial for row in self.diagonal
+            ),
             "wider is not worse than narrower": all(comparison.holds for comparison in self.comparisons),
         }
 
@@ -104,8 +106,8 @@ class EvalReport:
             if not row.beats_trivial:
                 gain, chosen = row.improvement, row.configuration
                 lines.append(
-                    f"{chosen.task} at width {chosen.encoder_width:g}: {gain.value:+.1%} over trivial, "
-                    f"95 % interval {gain.low:+.1%} to {gain.high:+.1%}"
+                    f"{chosen.task} at width {chosen.encoder_width:g}: {_percent(gain.value)} over trivial, "
+                    f"95 % interval {_percent(gain.low)} to {_percent(gain.high)}"
                 )
         for comparison in self.comparisons:
             if not comparison.holds:
@@ -156,11 +158,11 @@ class EvalReport:
         for row in self.diagonal:
             chosen, value, gain = row.configuration, row.accuracy, row.improvement
             step = by_wide.get((chosen.task, chosen.encoder_width))
-            arrow = "up" if row.higher_is_better else "down"
+            arrow = "↑" if row.higher_is_better else "↓"
             lines.append(
                 [
                     chosen.task,
-                    f"{row.metric} ({arrow})",
+                    f"{row.metric} {arrow}",
                     f"{chosen.encoder_width:g}",
                     f"{row.gflops:.3f}",
                     f"{value.value:.4g}",

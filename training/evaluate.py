@@ -89,7 +89,7 @@ def evaluate_bundle(
     rows = [_row(opened, c, c in diagonal, metrics, sums[c], trivial, pixel_mean, bootstrap) for c in chosen]
     report = EvalReport(
         bundle=opened.manifest.name,
-        digest=opened.digest,
+        weights_sha256=opened.manifest.weights.sha256,
         renderer=RENDERER_VERSION,
         scenes=scenes,
         first_seed=first_seed,
@@ -122,7 +122,7 @@ def _metrics(manifest: Manifest) -> tuple[dict[str, Metric], tuple[str, ...]]:
                 f"SynthRooms labels {classes[task.name]} classes of '{task.name}', this bundle has {task.channels}; "
                 "evaluate a bundle trained on this version's rooms"
             )
-        metrics[task.name] = metric_for(task.name, task.channels)
+        metrics[task.name] = metric_for(task.name, task.channels, task.classes)
     if not metrics:
         raise EvaluationError(
             f"SynthRooms labels {', '.join(_ROOM_TASKS)}; this bundle has only {', '.join(manifest.task_names)}"

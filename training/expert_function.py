@@ -10,6 +10,7 @@ experts, padded).
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -106,7 +107,7 @@ class _ExpertFunction(torch.autograd.Function):
 
 
 def _segments(starts: list[int]) -> list[tuple[int, slice]]:
-    return [(e, slice(a, b)) for e, (a, b) in enumerate(zip(starts[:-1], starts[1:], strict=True)) if b > a]
+    return [(e, slice(a, b)) for e, (a, b) in enumerate(pairwise(starts)) if b > a]
 
 
 def expert_function(
@@ -118,5 +119,5 @@ def expert_function(
     down_EUD: Tensor,
     down_bias_ED: Tensor,
 ) -> Tensor:
-    """Sum over ranks of weight * expert(token), differentiable in all but the choice; a pair with expert id E is nobody's."""
+    """Sum over ranks of weight * expert(token), differentiable in all but the choice; expert id E is nobody."""
     return _ExpertFunction.apply(tokens_TD, weight_TK, expert_TK, up_EUD, up_bias_EU, down_EUD, down_bias_ED)

@@ -26,7 +26,7 @@ __all__ = ["fast_cpu_kernels"]
 
 @contextmanager
 def fast_cpu_kernels(enabled: bool = True) -> Iterator[None]:
-    """Inside, `SlimExperts` and `SlimAttention` use the kernels of this file. Not meant to be entered by two threads."""
+    """Inside, `SlimExperts` and `SlimAttention` use the kernels of this file. Not for two threads at once."""
     if not enabled:
         yield
         return
@@ -47,12 +47,14 @@ def _experts_forward(self: SlimExperts, tokens_BND: Tensor, routing: Routing, wi
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else tokens_BND.dtype
     with torch.autocast(device, enabled=False):
         # Stacked whole and cut afterwards: one slice per tensor kind, not one per expert.
-        stacks = (torch.stack(list(p))[:, :units].to(dtype) for p in (self.up, self.up_bias, self.down))
+        up, up_bias, down = (torch.stack(list(p))[:, :units].to(dtype) for p in (self.up, self.up_bias, self.down))
         out_TD = expert_function(
             tokens_BND.reshape(rows * count, dim).to(dtype),
             routing.expert_BNK.reshape(rows * count, -1),
             routing.weight_BNK.reshape(rows * count, -1),
-            *stacks,
+            up,
+            up_bias,
+            down,
             torch.stack(list(self.down_bias)).to(dtype),
         )
     return out_TD.reshape(rows, count, dim)

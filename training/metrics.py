@@ -3,20 +3,21 @@
 A metric turns every image into a short row of numbers whose *sum* over a set of images gives the value for that set.
 Values of resampled sets, which is what intervals need, are then one matrix product away (see `bootstrap`).
 
-| task | metric | better | definition |
-|---|---|---|---|
-| semseg, human_parts | mIoU | higher | mean over classes of TP / (TP + FP + FN), all three summed over the set; pixels labelled 255 left out, classes that neither occur nor are answered too |
-| depth | RMSE | lower | root of the mean squared error in metres over all valid pixels of the set |
-| normals | mErr | lower | mean angle in degrees over all valid pixels of the set |
-| edge | odsF | higher | best F-measure over 49 thresholds, one threshold for the whole set; see `edge_match` |
-| saliency | maxF | higher | best F-measure with beta^2 = 0.3 over thresholds .05, .10, ... .95, precision and recall from counts summed over the set; the answer is a probability already: no second sigmoid |
-| scene | accuracy | higher | share of images whose most probable class is the right one |
+- semseg, human_parts: mIoU (higher is better). Mean over classes of TP / (TP + FP + FN), all three summed over the set.
+  Pixels labelled 255 are left out, and so are classes that neither occur nor are answered.
+- depth: RMSE (lower is better). Root of the mean squared error in metres over all valid pixels of the set.
+- normals: mErr (lower is better). Mean angle in degrees over all valid pixels of the set.
+- edge: odsF (higher is better). Best F-measure over 49 thresholds, one threshold for the whole set; see `edge_match`.
+- saliency: maxF (higher is better). Best F-measure with beta^2 = 0.3 over thresholds .05, .10, ... .95, precision and
+  recall from counts summed over the set. The answer is a probability already: no second sigmoid.
+- scene: accuracy (higher is better). Share of images whose most probable class is the right one.
 
 Axes: H height, W width, K classes, T thresholds, S sums.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
@@ -55,15 +56,15 @@ class Metric(Protocol):
         ...
 
 
-def metric_for(task: str, channels: int) -> Metric:
-    """The metric of a task.
+def metric_for(task: str, channels: int, classes: Sequence[str] = ()) -> Metric:
+    """The metric of a task; `classes` are names for its further figures.
 
     Raises:
         EvaluationError: no metric is known for a task of that name.
     """
     kind = TASK_KINDS.get(task)
     if kind == "classes":
-        return MeanIoU(channels)
+        return MeanIoU(channels, classes)
     simple: dict[str, type[Metric]] = {"depth": DepthError, "normals": NormalsError, "image_classes": Accuracy}
     if kind == "probability":
         return EdgeF() if task == "edge" else SaliencyF()
@@ -77,8 +78,9 @@ class MeanIoU:
 
     name, higher_is_better = "mIoU", True
 
-    def __init__(self, classes: int) -> None:
+    def __init__(self, classes: int, names: Sequence[str] = ()) -> None:
         self.classes = classes
+        self.names = names or [f"class {k}" for k in range(classes)]
 
     def sums(self, answer: np.ndarray, truth: np.ndarray) -> np.ndarray:
         valid = truth != IGNORED_CLASS
@@ -93,11 +95,14 @@ class MeanIoU:
         return np.where(union > 0, right / np.maximum(union, 1), np.nan)
 
     def value(self, sums: np.ndarray) -> np.ndarray:
-        return np.nanmean(self._ious(sums), axis=-1)
+        ious = self._ious(sums)
+        return np.nansum(ious, axis=-1) / np.maximum(np.isfinite(ious).sum(axis=-1), 1)
 
     def details(self, sums: np.ndarray) -> dict[str, float]:
         right, _, missed = sums.reshape(3, self.classes)
-        per_class = {f"IoU of class {k}": float(iou) for k, iou in enumerate(self._ious(sums)) if np.isfinite(iou)}
+        per_class = {
+            f"IoU of {name}": float(iou) for name, iou in zip(self.names, self._ious(sums)) if np.isfinite(iou)
+        }
         return {"pixel accuracy": float(right.sum() / (right + missed).sum()), **per_class}
 
 
@@ -127,11 +132,9 @@ class NormalsError:
     limits_deg = (11.25, 22.5, 30.0)
 
     def sums(self, answer: np.ndarray, truth: np.ndarray) -> np.ndarray:
-        valid = np.einsum("hwc,hwc->hw", truth, truth) > 0.25
-        unit, true = _unit(answer[valid]), _unit(truth[valid])
+        unit, true, valid = _unit(answer), _unit(truth), _lengths(truth) > 0.5
         # Exact for small angles too, where the arc cosine of a dot product is noise.
-        apart, along = np.linalg.norm(unit - true, axis=1), np.linalg.norm(unit + true, axis=1)
-        angle = np.degrees(2 * np.arctan2(apart, along))
+        angle = np.degrees(2 * np.arctan2(_lengths(unit - true), _lengths(unit + true)))[valid]
         return np.array(
             [angle.sum(dtype=np.float64), *((angle < limit).sum() for limit in self.limits_deg), len(angle)]
         )
@@ -143,8 +146,12 @@ class NormalsError:
         return {f"within {limit:g} deg": float(n / sums[-1]) for limit, n in zip(self.limits_deg, sums[1:-1])}
 
 
-def _unit(vectors: np.ndarray) -> np.ndarray:
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-6)
+def _lengths(vectors_HW3: np.ndarray) -> np.ndarray:
+    return np.sqrt(np.einsum("hwc,hwc->hw", vectors_HW3, vectors_HW3))
+
+
+def _unit(vectors_HW3: np.ndarray) -> np.ndarray:
+    return vectors_HW3 / np.maximum(_lengths(vectors_HW3), 1e-6)[..., None]
 
 
 class EdgeF:

@@ -250,8 +250,8 @@ class Trainer:
         bad = [name for name, value in losses.items() if not bool(torch.isfinite(value))]
         return DivergedError(
             f"step {self.step}: {', '.join(bad) or 'a loss'} is not finite (gradient norm {float(norm):.3g}, passes "
-            f"{[(p.width, p.top_k, p.decoder_width) for p in passes]}); the batch is in {path}, samples {batch.samples[:8]}"
-            "...; go on from the last state with a lower lr, or precision=fp32",
+            f"{[(p.width, p.top_k, p.decoder_width) for p in passes]}); the batch is in {path}, samples "
+            f"{batch.samples[:8]}...; go on from the last state with a lower lr, or precision=fp32",
             step=self.step,
             batch_file=path,
         )

@@ -42,7 +42,7 @@ class WeightAverage:
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
         self.updates += 1
         present = [parameter.detach() for parameter in model.parameters()]
-        torch._foreach_lerp_(list(self.values.values()), present, 1 - decay)
+        torch._foreach_lerp_(list(self.values.values()), present, 1 - decay)  # pyright: ignore[reportPrivateImportUsage]
 
     def applied(self, model: MultiTaskModel) -> MultiTaskModel:
         """A copy of the model that holds the averaged weights, in evaluation mode."""

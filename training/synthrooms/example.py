@@ -70,9 +70,8 @@ def main() -> None:
     parser.add_argument("--sheet", type=Path, help="also draw a sheet of rooms into this picture file")
     arguments = parser.parse_args()
     write_example()
-    print(
-        f"{EXAMPLE_FILE.name}: {EXAMPLE_FILE.stat().st_size / 1e3:.0f} kB, {len(CLASSES)} classes, {len(ROOM_TYPES)} rooms"
-    )
+    size_kb = EXAMPLE_FILE.stat().st_size / 1e3
+    print(f"{EXAMPLE_FILE.name}: {size_kb:.0f} kB, {len(CLASSES)} classes, {len(ROOM_TYPES)} kinds of room")
     if arguments.sheet:
         write_sheet(arguments.sheet)
         print(f"{arguments.sheet}: picture, depth, normals, classes, edges, saliency of {len(SHEET_SEEDS)} rooms")
