@@ -153,7 +153,15 @@ def _print_report(bundle: Bundle, report: dict[str, Any]) -> None:
     print_table("configurations, all tasks of one image", names, configurations, numeric=(1, 2, 3, 4, 5))
     _print_accuracies(manifest)
     if manifest.provenance:
-        print_table("provenance", ("what", "value"), [(key, value) for key, value in manifest.provenance.items()])
+        print_table("provenance", ("what", "value"), provenance_rows(manifest.provenance))
+
+
+def provenance_rows(provenance: dict[str, Any]) -> list[tuple[str, str]]:
+    """What the bundle says of where it comes from; groups of settings are counted."""
+    return [
+        (key, f"{len(value)} settings; --json shows them" if isinstance(value, dict) else str(value))
+        for key, value in provenance.items()
+    ]
 
 
 def _print_files(bundle: Bundle) -> None:

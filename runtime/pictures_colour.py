@@ -8,6 +8,7 @@ import numpy as np
 from .pictures_text import ColourBar, LegendEntry
 
 _GOLDEN = 0.61803398875
+_LEAST_REGION = 2e-3  # a salient region below this share of the pixels gets no line around it: specks
 _LEAST_SHARE = 1e-3  # a class below this share of the pixels gets no legend entry
 
 
@@ -107,5 +108,6 @@ def spotlight(image_HWC: np.ndarray, probability_HW: np.ndarray) -> np.ndarray:
     out = np.round(dim * (1 - light) + image_HWC * light).clip(0, 255).astype(np.uint8)
     inside = (probability_HW >= 0.5).astype(np.uint8)
     outlines, _ = cv2.findContours(inside, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    cv2.drawContours(out, outlines, -1, (255, 176, 32), 2, cv2.LINE_AA)
+    large = [outline for outline in outlines if cv2.contourArea(outline) >= _LEAST_REGION * inside.size]
+    cv2.drawContours(out, large, -1, (255, 176, 32), 2, cv2.LINE_AA)
     return out

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -17,6 +18,8 @@ from .metrics import Metric
 __all__ = ["MAX_GAIN", "Bootstrap", "Interval", "relative_gain"]
 
 MAX_GAIN = 99.0
+
+_Number = Any  # np.float64 or an array of them: the same arithmetic
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,7 @@ class Bootstrap:
         return self._interval(*self.values(metric, sums_IS))
 
     def compare(
-        self, metric: Metric, sums_IS: np.ndarray, other_IS: np.ndarray, by: Callable[..., np.ndarray]
+        self, metric: Metric, sums_IS: np.ndarray, other_IS: np.ndarray, by: Callable[[_Number, _Number], _Number]
     ) -> Interval:
         """`by(value, other's value)` with its interval, both on the same resamples."""
         value, values_N = self.values(metric, sums_IS)
@@ -67,7 +70,7 @@ class Bootstrap:
         return Interval(value, float(low), float(high))
 
 
-def relative_gain(metric: Metric, value: np.ndarray, other: np.ndarray) -> np.ndarray:
+def relative_gain(metric: Metric, value: _Number, other: _Number) -> _Number:
     """0.2 = 20 % better than `other`: value / other - 1 if higher is better, 1 - value / other if lower is.
 
     Bounded by +-`MAX_GAIN`: over an `other` of 0 it would be infinite, and no interval could be told.

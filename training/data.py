@@ -12,7 +12,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -43,7 +43,7 @@ class Batch:
 
     `targets[task]` stacks the targets of that task's rows in row order: class ids int64 [R,H,W] (255: none);
     depth float32 [R,1,H,W] (0: none); normals float32 [R,3,H,W] (zero: none); probability uint8 [R,1,H,W] (255:
-    none); image classes int64 [R].
+    none); image classes int64 [R]. `image_labels[task]` holds an image-level task's label of every image, int64 [I].
     """
 
     image_I3HW: Tensor
@@ -51,6 +51,7 @@ class Batch:
     task_of_row: list[str]
     targets: dict[str, Tensor]
     samples: list[int]
+    image_labels: dict[str, Tensor] = field(default_factory=dict)
 
     @property
     def rows(self) -> int:
@@ -63,7 +64,8 @@ class Batch:
             return self
         targets = {task: target.to(device, non_blocking=True) for task, target in self.targets.items()}
         image, index = self.image_I3HW.to(device), self.image_index_B.to(device)
-        return Batch(image, index, self.task_of_row, targets, self.samples)
+        labels = {task: label.to(device) for task, label in self.image_labels.items()}
+        return Batch(image, index, self.task_of_row, targets, self.samples, labels)
 
 
 def stratified_tasks(rng: np.random.Generator, tasks: Sequence[str], rows: int) -> list[str]:
@@ -130,7 +132,12 @@ class BatchMaker:
                 targets[task].append(truth[task])
         index_B = torch.arange(len(images)).repeat_interleave(self.rows_per_image)
         stacked = {task: stack_targets(task, arrays) for task, arrays in targets.items() if arrays}
-        return Batch(normalise(np.stack(images)), index_B, task_of_row, stacked, samples)
+        labels = {
+            task: torch.tensor([int(self.source[index][task]) for index in samples])
+            for task in self.tasks
+            if TASK_KINDS[task] == "image_classes"
+        }
+        return Batch(normalise(np.stack(images)), index_B, task_of_row, stacked, samples, labels)
 
 
 def stack_targets(task: str, arrays: Sequence[np.ndarray]) -> Tensor:

@@ -39,7 +39,7 @@ is on photographs.
 - **RMSE**: metres, over all pixels of the set.
 - **mErr**: mean angle in degrees, over all pixels of the set.
 - **odsF**: best F-measure with one threshold for the set; thinned answers matched one to one with true edges at most
-  0.0075 diagonals away (the number of pairs to within 2 %, see `training/edge_match.py`).
+  0.0075 diagonals away (pairs counted to within 3 %, see `training/edge_match.py`).
 - **maxF**: best F-measure with beta^2 = 0.3 over thresholds .05 to .95, counts summed over the set.
 - **accuracy**: share of images with the right room.
 

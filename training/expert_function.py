@@ -68,7 +68,7 @@ class _ExpertFunction(torch.autograd.Function):
         answer_SD = torch.empty_like(tokens_SD)
         for e, rows in _segments(starts):
             torch.addmm(down_bias_ED[e], active_SU[rows], down_EUD[e], out=answer_SD[rows])
-        answer_TKD = answer_SD[slot_TK] if len(token_S) else tokens_TD.new_zeros(*slot_TK.shape, tokens_TD.shape[1])
+        answer_TKD = _of_pairs(answer_SD, slot_TK)
         weight = weight_TK.to(answer_TKD.dtype)
         ctx.starts = starts
         ctx.save_for_backward(
@@ -86,7 +86,9 @@ class _ExpertFunction(torch.autograd.Function):
         visited_TK = expert_TK < up_EUD.shape[0]
         weight_S = torch.where(pair_S >= 0, weight_TK.reshape(-1)[pair_S.clamp(min=0)], 0.0).to(grad_TD.dtype)
         grad_SD = grad_TD[token_S] * weight_S[:, None]
-        grad_weight_TK = torch.bmm(answer_SD[slot_TK], grad_TD[:, :, None])[:, :, 0].to(weight_TK.dtype) * visited_TK
+        grad_weight_TK = (
+            torch.bmm(_of_pairs(answer_SD, slot_TK), grad_TD[:, :, None])[:, :, 0].to(weight_TK.dtype) * visited_TK
+        )
         grad_SU = torch.empty_like(hidden_SU)
         grad_up, grad_down = torch.zeros_like(up_EUD), torch.zeros_like(down_EUD)
         grad_up_bias = up_EUD.new_zeros(up_EUD.shape[:2])
@@ -102,8 +104,13 @@ class _ExpertFunction(torch.autograd.Function):
             torch.mm(grad_SU[rows].t(), tokens_SD[rows], out=grad_up[e])
             torch.sum(grad_SU[rows], 0, out=grad_up_bias[e])
         visited = visited_TK.to(grad_TD.dtype)
-        grad_tokens_TD = torch.bmm(visited[:, None], grad_tokens_SD[slot_TK])[:, 0]
+        grad_tokens_TD = torch.bmm(visited[:, None], _of_pairs(grad_tokens_SD, slot_TK))[:, 0]
         return grad_tokens_TD, grad_weight_TK, None, grad_up, grad_up_bias, grad_down, grad_down_bias
+
+
+def _of_pairs(values_SD: Tensor, slot_TK: Tensor) -> Tensor:
+    """The value in each pair's slot [T, K, D]; zeros if nobody visits any expert, and so there is no slot."""
+    return values_SD[slot_TK] if len(values_SD) else values_SD.new_zeros(*slot_TK.shape, values_SD.shape[1])
 
 
 def _segments(starts: list[int]) -> list[tuple[int, slice]]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from slimpath.cli.inspect import provenance_rows
 from slimpath.runtime import Planner
 from slimpath.runtime.bundle import Bundle
 
@@ -42,6 +43,11 @@ def test_report_names_every_file_and_task(slimpath: Callable[..., Any], tiny_bun
         assert path.name in shown
     for part in ("semseg", "scene", "pass", "the rule allows", "accuracies", "configurations"):
         assert part in shown
+
+
+def test_provenance_counts_settings_instead_of_listing_them():
+    rows = provenance_rows({"data": "SynthRooms", "step": 4, "training": {"lr": 0.1, "steps": 4}})
+    assert rows == [("data", "SynthRooms"), ("step", "4"), ("training", "2 settings; --json shows them")]
 
 
 def test_bundle_that_is_too_heavy_fails(slimpath: Callable[..., Any], copied: Path):

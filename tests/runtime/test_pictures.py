@@ -97,6 +97,15 @@ def test_spotlight_leaves_the_subject_and_dims_the_rest():
     assert luminance(lit[2, 2]) < 0.6 * luminance(image[2, 2])
 
 
+def test_specks_get_no_outline():
+    image = np.zeros((100, 100, 3), np.uint8)
+    speck, region = np.zeros((2, 100, 100), np.float32)
+    speck[50:53, 50:53] = 1
+    region[20:60, 20:60] = 1
+    assert not (spotlight(image, speck)[..., 0] > 200).any()  # the line is orange
+    assert (spotlight(image, region)[..., 0] > 200).any()
+
+
 def test_kind_and_name_decide_how_a_task_is_drawn():
     image = np.full((30, 40, 3), 90, np.uint8)
     ones = np.ones((15, 20), np.float32)
