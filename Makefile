@@ -9,7 +9,7 @@ VENV ?= .venv
 DEMO_VENV ?= .venv-demo
 DEMO_OUT ?= slimpath-demo
 # torch goes in first and by an exact version: a bare `torch` may bring several GB of CUDA libraries.
-# For a CPU-only build: make test TORCH="torch==2.13.0 --index-url https://download.pytorch.org/whl/cpu"
+# For another build, say from which index: make test TORCH="torch==2.13.0 --index-url YOUR_INDEX"
 TORCH ?= torch==2.13.0
 PYTEST_ARGS ?= -n 2
 
@@ -50,6 +50,7 @@ bench: install
 
 docs: install
 	$(BIN)/python -m slimpath.cli.reference > docs/cli.md
+	$(BIN)/python benchmarks/readme_table.py
 
 build: install
 	$(BIN)/python -m build --outdir dist .

@@ -67,6 +67,7 @@ class ModelConfig:
     `renormalised` (the same divided by the sum of the k, which equals a softmax over the k chosen logits).
     `balance` says over which rows experts are balanced in training: `per_task` is M3ViT's (every gate alone),
     `joint` (all gates together) leaves each task free to keep to a few experts.
+    `embed_norm` normalises patches before their positions are added, so that neither drowns the other.
     """
 
     dim: int
@@ -83,6 +84,7 @@ class ModelConfig:
     gate_mode: GateMode = "softmax_topk"
     router_noise: float = 1.0
     balance: BalanceMode = "joint"
+    embed_norm: bool = True
     detail_channels: int = 32
     detail_hidden: int = 64
     decoder_channels: int = 64

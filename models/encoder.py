@@ -6,6 +6,7 @@ C detail channels, H and W image sides.
 """
 
 import copy
+import math
 from typing import NamedTuple
 
 import torch
@@ -73,7 +74,8 @@ class Encoder(nn.Module):
         height, width = config.grid_hw
         self.patch_embed = nn.Conv2d(3, config.dim, kernel_size=config.patch, stride=config.patch)
         self.class_token = linear_init(1, 1, config.dim)
-        self.position = linear_init(1, 1 + height * width, config.dim)
+        self.embed_norm = nn.LayerNorm(config.dim, eps=NORM_EPS) if config.embed_norm else None
+        self.position = nn.Parameter(sine_positions(height, width, config.dim))
         self.blocks = nn.ModuleList([Block(config, index) for index in range(config.depth)])
         self.detail = DetailStem(config.detail_channels, config.detail_hidden) if config.detail_channels else None
         # The stem feeds the tokens, too: a ViT learns faster behind convolutions (Xiao et al. 2021).
@@ -86,6 +88,8 @@ class Encoder(nn.Module):
         if self.detail_tokens is not None:
             patches = patches + self.detail_tokens(detail_ICHW)
         patches_IND = patches.flatten(2).transpose(1, 2)
+        if self.embed_norm is not None:
+            patches_IND = self.embed_norm(patches_IND)
         class_I1D = self.class_token.expand(image_I3HW.shape[0], -1, -1).to(patches_IND.dtype)
         return torch.cat([class_I1D, patches_IND], dim=1) + self.position
 
@@ -139,6 +143,21 @@ class Encoder(nn.Module):
         if not per_row:
             tokens = tokens.index_select(0, image_index_B)
         return Features(tokens, detail, routings)
+
+
+def sine_positions(height: int, width: int, dim: int) -> Tensor:
+    """Where training of the position embedding starts, [1, 1 + h * w, D]: sines and cosines of row and column (MAE).
+
+    Positions are in parts of the grid, so a resampled embedding means the same places. The class slot is zero.
+    """
+    waves = max(1, dim // 4)
+    frequency_F = math.pi * 32.0 ** (torch.arange(waves) / waves)
+    rows_H, columns_W = ((torch.arange(count) + 0.5) / count for count in (height, width))
+    grid = torch.meshgrid(rows_H, columns_W, indexing="ij")
+    angles = [place.reshape(-1, 1) * frequency_F for place in grid]
+    waves_ND = torch.cat([wave(angle) for angle in angles for wave in (torch.sin, torch.cos)], dim=1)
+    waves_ND = nn.functional.pad(waves_ND, (0, max(0, dim - waves_ND.shape[1])))[:, :dim]
+    return torch.cat([torch.zeros(1, dim), waves_ND]).unsqueeze(0)
 
 
 def resample_position(position_1ND: Tensor, old_hw: tuple[int, int], new_hw: tuple[int, int]) -> Tensor:

@@ -100,6 +100,7 @@ def _encoder_parameters(config: ModelConfig, width: float) -> int:
     units, mlp_units = kept(config.heads, width) * config.head_dim, kept(config.mlp_hidden, width)
     expert_units = kept(config.expert_hidden, width)
     total = dim * (3 * config.patch**2 + 1) + dim + tokens * dim
+    total += 2 * dim if config.embed_norm else 0
     if config.detail_channels:
         channels, hidden = config.detail_channels, kept(config.detail_hidden, width)
         total += channels * (3 * DETAIL_STRIDE**2 + 1) + 2 * _bottleneck_parameters(channels, hidden)

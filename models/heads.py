@@ -72,7 +72,8 @@ class PooledHead(nn.Module):
         tokens = self.norm(tokens_RND)
         pooled = torch.cat([tokens[:, 0], tokens[:, 1:].mean(dim=1)], dim=1)
         units = kept(self.hidden, width)
-        hidden = F.gelu(F.linear(pooled, prefix(self.up, units), prefix(self.up_bias, units)))
+        # Leaky: an image gives one label, and under that few a saturating unit dies before it has learned anything.
+        hidden = F.leaky_relu(F.linear(pooled, prefix(self.up, units), prefix(self.up_bias, units)), 0.1)
         return torch.addmm(self.down_bias, hidden, prefix(self.down, units))
 
     def narrow_(self, width: float) -> None:

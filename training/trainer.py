@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from ..models import HeadConfig, ModelOutput, MultiTaskModel, build_preset, save_checkpoint
+from . import distributed
 from .config import TrainConfig
 from .data import Batch, BatchMaker, SampleSource, class_frequencies, prefetch
 from .describe import checkpoint_metadata
@@ -51,7 +52,8 @@ class Trainer:
             task.name: class_weights(class_frequencies(source, task.name, task.channels)).to(config.device)
             for task in labelled
         }
-        self.step, self.seen, self.minutes = 0, 0, 0.0
+        self.step, self.seen, self.minutes, self.stopping = 0, 0, 0.0, False
+        distributed.join(config.device)
         torch.manual_seed(config.seed)
         heads = tuple(HeadConfig(task.name, task.kind, task.channels) for task in self.tasks)  # type: ignore[arg-type]
         model = build_preset(config.model, heads, image_hw=config.stages[0].image_hw)
@@ -75,7 +77,9 @@ class Trainer:
         return self.out / "model.safetensors"
 
     def save(self) -> None:
-        """Write the state for resuming, and the averaged weights as a checkpoint."""
+        """Write the state for resuming, and the averaged weights as a checkpoint; the first process does so for all."""
+        if distributed.rank() > 0:
+            return
         cuda = torch.cuda.get_rng_state_all() if self.config.device != "cpu" else []
         state = {
             "config": self.config.to_json(),
@@ -128,27 +132,36 @@ class Trainer:
         deadline = math.inf if minutes is None else time.monotonic() + 60 * minutes
         self.out.mkdir(parents=True, exist_ok=True)
         self.config.save(self.out / "config.json")
-        journal = Journal(self.out / "log.csv", self.config.tasks, self.step)
-        with Progress(progress, self.step, self.config.steps) as bar:
-            while not self.finished and time.monotonic() < deadline:
+        leads = distributed.rank() == 0
+        log = "log.csv" if leads else f"log-rank{distributed.rank()}.csv"
+        journal = Journal(self.out / log, self.config.tasks, self.step)
+        self.stopping = False
+        with Progress(progress and leads, self.step, self.config.steps) as bar:
+            while not self.finished and not self.stopping:
                 self._run_stage(deadline, journal, bar)
         self.save()
-        plot_losses(journal.path, self.out / "loss.png")
+        if leads:
+            plot_losses(journal.path, self.out / "loss.png")
 
     def _run_stage(self, deadline: float, journal: Journal, bar: Progress) -> None:
         stage, end = stage_at(self.config, self.step)
         if stage.image_hw != self.model.config.image_hw:
             moved = carry_over(self.model, self.average, self.optimizer, stage.image_hw)
             self.model, self.average, self.optimizer = moved
-        images, first, seen = stage.batch // self.config.data.rows_per_image, self.step, self.seen
+        rows, first, seen = stage.batch // distributed.world_size(), self.step, self.seen
+        images = rows // self.config.data.rows_per_image
 
         def make(step: int) -> Batch:
-            return self.maker(step, seen + (step - first) * images, stage.batch, stage.image_hw)
+            share = (step - first) * distributed.world_size() + distributed.rank()
+            return self.maker(step, seen + share * images, rows, stage.image_hw)
 
-        meter = _Meter()
+        meter, late = _Meter(), False
         with closing(prefetch(make, range(first, end), self.config.data.queue)) as batches:
             for batch in batches:
-                meter.add(self.train_step(batch), batch.rows)
+                meter.add(self.train_step(batch, stop=late), batch.rows * distributed.world_size())
+                late = time.monotonic() >= deadline
+                # Several processes must stop after the same step: there, the word goes round with the next gradients.
+                self.stopping = self.stopping or (late and distributed.world_size() == 1)
                 self.minutes += meter.lap_minutes()
                 if self.step % self.config.log_every == 0 or self.finished:
                     means = meter.means()
@@ -165,13 +178,13 @@ class Trainer:
                     bar.update(self.step, f"{stage.image_hw[0]}px {meter.rate():.0f} rows/s {losses}")
                     meter = _Meter()
                 bar.update(self.step)
-                if time.monotonic() >= deadline:
+                if self.stopping:
                     return
                 if self.step % self.config.save_every == 0:
                     self.save()
 
-    def train_step(self, batch: Batch) -> dict[str, Tensor]:
-        """Every pass of one step, then one update of the weights.
+    def train_step(self, batch: Batch, *, stop: bool = False) -> dict[str, Tensor]:
+        """Every pass of one step, then one update of the weights; `stop` ends the slice, in all processes, after it.
 
         Returns:
             Losses by task and pass, the balance loss and the gradient's norm, detached scalars.
@@ -201,13 +214,15 @@ class Trainer:
             if number < 2:
                 name = ("widest", "narrowest")[number]
                 losses.update({f"{task}_{name}": value for task, value in parts.items() if task != "balance"})
+        late, total = distributed.average_gradients(self.model.parameters(), torch.tensor(float(stop)), total)
+        self.stopping = bool(late > 0)
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.grad_clip)
         if not bool(torch.isfinite(total + norm)):
             raise self._diverged(batch, passes, losses, norm)
         self.optimizer.step()
         self.average.update(self.model)
         self.step += 1
-        self.seen += batch.image_I3HW.shape[0]
+        self.seen += batch.image_I3HW.shape[0] * distributed.world_size()
         return {**losses, "grad_norm": norm}
 
     def _pass_loss(

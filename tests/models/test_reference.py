@@ -121,6 +121,7 @@ def encode(
     embedded = patches(image, 16) @ w[f"{prefix}.patch_embed.weight"].reshape(config.dim, -1).T
     embedded = embedded + w[f"{prefix}.patch_embed.bias"]
     embedded = embedded + patches(detail, 4) @ w[f"{prefix}.detail_tokens.weight"].reshape(config.dim, -1).T
+    embedded = norm(embedded, w, f"{prefix}.embed_norm")
     x = np.concatenate([w[f"{prefix}.class_token"][0], embedded]) + w[f"{prefix}.position"][0]
     level, gap = 0, np.inf
     for block in range(config.depth):

@@ -79,9 +79,12 @@ def test_normals_loss_is_cosine_and_a_tenth_of_l1():
     assert loss("normals", raw, target.astype(np.float32)) == pytest.approx(np.mean(terms), rel=CLOSE)
 
 
+@pytest.mark.parametrize("share", [0.005, 0.15, 0.8])  # so rare that the weight is bounded, usual, and common
 @pytest.mark.parametrize("task", ["edge", "saliency"])
-def test_probability_loss_is_cross_entropy_and_dice_and_only_edges_are_balanced(task: str):
-    raw, target = RNG.normal(size=(2, 1, 6, 7)), (RNG.random((2, 1, 6, 7)) < 0.15).astype(np.uint8)
+def test_probability_loss_is_cross_entropy_and_dice_and_only_edges_are_balanced(task: str, share: float):
+    raw, target = RNG.normal(size=(2, 1, 16, 17)), np.zeros(2 * 16 * 17, np.uint8)
+    target[RNG.permutation(target.size)[: round(share * target.size)]] = 1
+    target = target.reshape(raw.shape)
     target[0, 0, 0] = 255
     positive, valid = (target == 1).sum(), (target != 255).sum()
     weight = min(max(math.sqrt((valid - positive) / positive), 1), 8) if task == "edge" else 1.0

@@ -1,0 +1,58 @@
+"""Two processes train one model: the same weights in both, and those of one process that saw all rows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from torch import nn
+
+from slimpath.tests.training.conftest import TOY_CLASSES, ToyRooms, toy_config
+from slimpath.training import distributed
+from slimpath.training.run_train import train
+
+
+def _average(rank: int, folder: str) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+    weight, unused = nn.Parameter(torch.zeros(2, 3)), nn.Parameter(torch.zeros(4))
+    weight.grad = torch.full((2, 3), float(rank + 1))
+    late, total = distributed.average_gradients([weight, unused], torch.tensor(float(rank)), torch.tensor(10.0))
+    torch.save({"grad": weight.grad, "late": late, "total": total, "unused": unused.grad}, f"{folder}/{rank}.pt")
+    dist.destroy_process_group()
+
+
+def test_gradients_and_numbers_are_averaged_over_processes(tmp_path: Path) -> None:
+    mp.spawn(_average, args=(str(tmp_path),), nprocs=2)
+    for rank in range(2):
+        found = torch.load(tmp_path / f"{rank}.pt")
+        assert torch.equal(found["grad"], torch.full((2, 3), 1.5)) and found["unused"] is None
+        assert found["late"] == 0.5 and found["total"] == 10.0
+
+
+def test_one_process_changes_nothing() -> None:
+    weight = nn.Parameter(torch.zeros(2))
+    weight.grad = torch.ones(2)
+    assert distributed.average_gradients([weight], torch.tensor(3.0)) == [torch.tensor(3.0)]
+    assert torch.equal(weight.grad, torch.ones(2)) and (distributed.rank(), distributed.world_size()) == (0, 1)
+
+
+def _train(rank: int, folder: str) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+    config = toy_config(steps=2)
+    result = train(config, Path(folder) / "run", progress=False, source=ToyRooms(size_hw=(48, 48)), classes=TOY_CLASSES)
+    assert result.finished
+    dist.destroy_process_group()
+
+
+def test_two_processes_share_a_training_and_the_first_writes_it(tmp_path: Path) -> None:
+    mp.spawn(_train, args=(str(tmp_path),), nprocs=2)
+    files = {file.name for file in (tmp_path / "run").iterdir()}
+    assert {"model.safetensors", "state.pt", "log.csv", "loss.png", "config.json"} <= files
+    first, second = ((tmp_path / "run" / name).read_text() for name in ("log.csv", "log-rank1.csv"))
+    norms = [[line.split(",")[4] for line in text.splitlines()[1:]] for text in (first, second)]
+    # The norm is that of the averaged gradient: equal in both if, and only if, both step alike.
+    assert norms[0] and norms[0] == norms[1]
