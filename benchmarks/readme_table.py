@@ -30,6 +30,8 @@ _WORDS = {
 def figures() -> str:
     """The table and the sentence under it, as Markdown."""
     manifest = Bundle.open(bundled_path()).manifest
+    if not manifest.accuracies:
+        raise SystemExit("the bundled model is unmeasured: run `slimpath eval --write` first")
     measured = json.loads((ROOT / "docs" / "benchmarks.json").read_text())
     repeats_ms = measured["figures"][WIDTHS_FIGURE]["ms"]
     latency_ms = {name: statistics.median(values) for name, values in repeats_ms.items()}

@@ -76,7 +76,7 @@ def export(
       slimpath export model.safetensors --out my_bundle --size 224x224 --size 320x320 --widths 0.5,1
       slimpath export model.safetensors --out depth.onnx --to standalone --tasks depth --width 0.5
     """
-    need(("torch", "onnx", "onnxscript"), "export", "`slimpath export`")
+    need(("torch", "onnx", "onnx_ir", "onnxscript", "safetensors"), "export", "`slimpath export`")
     if not checkpoint.is_file():
         raise InputError(f"{checkpoint}: there is no such checkpoint file")
     sizes = [parse_size(text) for text in size or ()] or None

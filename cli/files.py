@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import glob
 import os
 from collections.abc import Iterable, Mapping
@@ -10,7 +11,7 @@ from pathlib import Path
 
 from .errors import InputError
 
-IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
+IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,9 @@ def write_together(files: Mapping[Path, bytes]) -> None:
     Raises:
         OSError: something could not be written; then no temporary file is left.
     """
+    for path in files:
+        if path.is_dir():  # found out while renaming, it would leave half of the set
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     written: dict[Path, Path] = {}
     try:
         for path, data in files.items():

@@ -46,7 +46,7 @@ def train(
       slimpath train bundled device=cuda lr=1e-3 --out runs/mine
       slimpath train runs/mine/config.json --out runs/mine --minutes 10
     """
-    need(("torch", "matplotlib"), "train", "`slimpath train`")
+    need(("torch", "matplotlib", "tqdm", "safetensors"), "train", "`slimpath train`")
     from ..training.config import with_overrides
     from ..training.run_train import train as run_training
 

@@ -47,6 +47,7 @@ class WeightsFile:
     def write(cls, path: Path, tensors: dict[str, torch.Tensor]) -> "WeightsFile":
         """Write with the safetensors library, then read back where everything went."""
         save_file(tensors, str(path), metadata={"format": "pt"})
+        path.chmod(0o644)  # the library makes files that only their owner can read; a service runs as somebody else
         with path.open("rb") as file:
             length = struct.unpack("<Q", file.read(8))[0]
             header = file.read(length)

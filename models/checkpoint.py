@@ -25,6 +25,7 @@ def save_checkpoint(path: Path | str, model: MultiTaskModel, metadata: dict[str,
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         save_file(tensors, str(temporary), metadata=header)
+        temporary.chmod(0o644)  # the library makes files that only their owner can read
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)  # only there if something above failed

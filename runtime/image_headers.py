@@ -210,7 +210,10 @@ def _read_ifd(data: bytes) -> dict[int, int]:
         entry = start + 2 + 12 * number
         tag, kind = struct.unpack_from(order + "HH", data, entry)
         if kind in (3, 4):
-            (tags[tag],) = struct.unpack_from(order + ("H" if kind == 3 else "I"), data, entry + 8)
+            (value,) = struct.unpack_from(order + ("H" if kind == 3 else "I"), data, entry + 8)
+            tags.setdefault(tag, value)  # of a tag that comes twice the decoder takes the first
+        elif tag in (256, 257):
+            tags.setdefault(tag, 1 << 32)  # a size in a kind that only hostile files use: refused as too large
     return tags
 
 

@@ -35,14 +35,15 @@ class SessionPool:
             self._require_open()
             lock = self._locks.setdefault(graph.file, threading.Lock())
         with lock:
-            if graph.file not in self._sessions:
-                loaded = self._load(graph)
+            session = self._sessions.get(graph.file)
+            if session is None:
+                session = self._load(graph)
                 with self._lock:
                     if self._closed:
-                        loaded.close()
+                        session.close()
                     self._require_open()
-                    self._sessions[graph.file] = loaded
-            return self._sessions[graph.file]
+                    self._sessions[graph.file] = session
+            return session
 
     def __len__(self) -> int:
         return len(self._sessions)

@@ -231,7 +231,7 @@ def open_source(config: TrainConfig) -> SampleSource:
         DataError: the folder of shards does not exist.
     """
     if config.data.shards is None:
-        return RenderedRooms(config.data)
+        return RenderedRooms(config.data, config.device)
     folder = Path(config.data.shards)
     if not folder.is_dir():
         raise DataError(f"data.shards must be a folder of rendered rooms, got {folder}; leave it out to render now")

@@ -13,12 +13,14 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-__all__ = ["average_gradients", "join", "rank", "world_size"]
+__all__ = ["average_gradients", "join", "rank", "wait_for_all", "world_size"]
 
 
 def join(device: str) -> None:
     """Join the group that torchrun's environment names; nothing without it, and nothing the second time."""
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized():
+        if device != "cpu":
+            torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
         dist.init_process_group("gloo" if device == "cpu" else "nccl")
 
 
@@ -30,6 +32,12 @@ def world_size() -> int:
 def rank() -> int:
     """Number of this process, from 0."""
     return dist.get_rank() if dist.is_initialized() else 0
+
+
+def wait_for_all() -> None:
+    """Return when every process has come here; at once without a group."""
+    if world_size() > 1:
+        dist.barrier()
 
 
 def average_gradients(parameters: Iterable[nn.Parameter], *numbers: Tensor) -> list[Tensor]:

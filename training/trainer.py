@@ -21,7 +21,7 @@ from .config import TrainConfig
 from .data import Batch, BatchMaker, SampleSource, class_frequencies, prefetch
 from .describe import checkpoint_metadata
 from .distill import distill_loss
-from .errors import DivergedError
+from .errors import ConfigError, DivergedError
 from .journal import Journal, Progress, plot_losses
 from .kernels import fast_cpu_kernels
 from .losses import class_weights, task_loss, thinned
@@ -54,6 +54,9 @@ class Trainer:
         }
         self.step, self.seen, self.minutes, self.stopping = 0, 0, 0.0, False
         distributed.join(config.device)
+        portion = distributed.world_size() * config.data.rows_per_image
+        if uneven := [stage.batch for stage in config.stages if stage.batch % portion]:
+            raise ConfigError(f"batches must be multiples of {portion} (processes x rows_per_image), got {uneven}")
         torch.manual_seed(config.seed)
         heads = tuple(HeadConfig(task.name, task.kind, task.channels) for task in self.tasks)  # type: ignore[arg-type]
         model = build_preset(config.model, heads, image_hw=config.stages[0].image_hw)
@@ -131,8 +134,9 @@ class Trainer:
         """
         deadline = math.inf if minutes is None else time.monotonic() + 60 * minutes
         self.out.mkdir(parents=True, exist_ok=True)
-        self.config.save(self.out / "config.json")
         leads = distributed.rank() == 0
+        if leads:
+            self.config.save(self.out / "config.json")
         log = "log.csv" if leads else f"log-rank{distributed.rank()}.csv"
         journal = Journal(self.out / log, self.config.tasks, self.step)
         self.stopping = False
@@ -142,6 +146,7 @@ class Trainer:
         self.save()
         if leads:
             plot_losses(journal.path, self.out / "loss.png")
+        distributed.wait_for_all()  # nobody reads the files before the first process has written them
 
     def _run_stage(self, deadline: float, journal: Journal, bar: Progress) -> None:
         stage, end = stage_at(self.config, self.step)
@@ -214,7 +219,9 @@ class Trainer:
             if number < 2:
                 name = ("widest", "narrowest")[number]
                 losses.update({f"{task}_{name}": value for task, value in parts.items() if task != "balance"})
-        late, total = distributed.average_gradients(self.model.parameters(), torch.tensor(float(stop)), total)
+        late, total = distributed.average_gradients(
+            self.model.parameters(), torch.tensor(float(stop), device=config.device), total
+        )
         self.stopping = bool(late > 0)
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.grad_clip)
         if not bool(torch.isfinite(total + norm)):

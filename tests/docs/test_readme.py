@@ -33,7 +33,7 @@ def _commands() -> list[str]:
 
 
 @pytest.fixture
-def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder_with_photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with the pictures that the README names."""
     with np.load(ROOT / "assets" / "synthrooms_scene.npz") as room:
         picture = room["image"][..., ::-1]
@@ -45,14 +45,14 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.parametrize("number", range(len(_blocks("python"))))
-def test_python_block_runs(number: int, workplace: Path) -> None:
+def test_python_block_runs(number: int, folder_with_photos: Path) -> None:
     block = _blocks("python")[number]
     assert len(block.strip().splitlines()) <= 12
     exec(compile(block, "README.md", "exec"), {})
 
 
 @pytest.mark.parametrize("command", _commands())
-def test_command_runs(command: str, workplace: Path) -> None:
+def test_command_runs(command: str, folder_with_photos: Path) -> None:
     """Those that take minutes or a user's own files are parsed only: with --help every argument must still be known."""
     words = shlex.split(command)[1:]
     bundle = str(ROOT / "assets" / "m3vit_nano")

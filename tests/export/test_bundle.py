@@ -27,6 +27,10 @@ def test_bundle_is_flat_and_holds_what_the_manifest_lists(bundle: Bundle) -> Non
     assert {file.name for file in bundle.path.iterdir()} == listed
 
 
+def test_every_file_can_be_read_by_others(bundle: Bundle) -> None:
+    assert {file.stat().st_mode & 0o044 for file in bundle.path.iterdir()} == {0o044}
+
+
 def test_weights_file_is_plain_safetensors_with_the_checkpoint_in_it(bundle: Bundle, model: MultiTaskModel) -> None:
     stored = load_file(bundle.path / WEIGHTS_FILE)
     for name, value in model.state_dict().items():

@@ -161,8 +161,10 @@ def dense_head(model: MultiTaskModel, w: Weights, task: str, tokens: Array, deta
 def pooled_head(model: MultiTaskModel, w: Weights, task: str, tokens: Array, width: float) -> Array:
     name, normed = f"heads.{task}", norm(tokens, w, f"heads.{task}.norm")
     pooled = np.concatenate([normed[0], normed[1:].mean(0)])
-    parameters = [w[f"{name}.{part}"] for part in ("up", "up_bias", "down", "down_bias")]
-    return feed_forward(pooled, parameters, keep(2 * model.config.decoder_hidden, width))
+    up, up_bias, down, down_bias = (w[f"{name}.{part}"] for part in ("up", "up_bias", "down", "down_bias"))
+    units = keep(2 * model.config.decoder_hidden, width)
+    hidden = pooled @ up[:units].T + up_bias[:units]
+    return np.where(hidden > 0, hidden, 0.1 * hidden) @ down[:units] + down_bias
 
 
 def activated(kind: str, raw: Array) -> Array:

@@ -62,6 +62,8 @@ def test_wheel_has_the_bundled_model_and_the_room_whole(wheel: Path):
     assets = [path for path in (ROOT / "assets").rglob("*") if path.is_file()]
     inside = {name for name in files(wheel) if name.startswith("slimpath/assets/")}
     assert inside == {f"slimpath/{path.relative_to(ROOT).as_posix()}" for path in assets}
+    assert {"slimpath/assets/m3vit_nano/manifest.json", "slimpath/assets/synthrooms_scene.npz"} <= inside
+    assert sum(path.stat().st_size for path in (ROOT / "assets" / "m3vit_nano").iterdir()) <= 28_000_000
 
 
 def test_wheel_has_no_tests_and_no_docs(wheel: Path):

@@ -455,3 +455,17 @@ def test_damaged_picture_writes_nothing_to_stderr():
     environment = {k: v for k, v in os.environ.items() if k != "OPENCV_LOG_LEVEL"}
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment, check=True)
     assert (done.stdout.split(), done.stderr) == (["refused"] * 5, "")
+
+
+def test_tiff_that_states_two_widths_counts_with_the_one_the_decoder_takes():
+    entries = [(256, 3, 60_000), (257, 3, 60_000), (256, 3, 8)]
+    body = struct.pack("<H", len(entries)) + b"".join(struct.pack("<HHIHH", t, k, 1, v, 0) for t, k, v in entries)
+    with pytest.raises(ImageError, match="too large: TIFF of 60000 x 60000"):
+        load_image(b"II*\0" + struct.pack("<I", 8) + body + bytes(4))
+
+
+def test_tiff_with_a_width_of_an_odd_kind_is_refused():
+    entries = [(256, 12, 8), (257, 3, 8)]
+    body = struct.pack("<H", len(entries)) + b"".join(struct.pack("<HHIHH", t, k, 1, v, 0) for t, k, v in entries)
+    with pytest.raises(ImageError, match="too large: TIFF"):
+        load_image(b"II*\0" + struct.pack("<I", 8) + body + bytes(4))
