@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
+from torch.multiprocessing.spawn import spawn
 from torch import nn
 
 from slimpath.tests.training.conftest import TOY_CLASSES, ToyRooms, toy_config
@@ -25,7 +25,7 @@ def _average(rank: int, folder: str) -> None:
 
 
 def test_gradients_and_numbers_are_averaged_over_processes(tmp_path: Path) -> None:
-    mp.spawn(_average, args=(str(tmp_path),), nprocs=2)
+    spawn(_average, args=(str(tmp_path),), nprocs=2)
     for rank in range(2):
         found = torch.load(tmp_path / f"{rank}.pt")
         assert torch.equal(found["grad"], torch.full((2, 3), 1.5)) and found["unused"] is None
@@ -49,7 +49,7 @@ def _train(rank: int, folder: str) -> None:
 
 
 def test_two_processes_share_a_training_and_the_first_writes_it(tmp_path: Path) -> None:
-    mp.spawn(_train, args=(str(tmp_path),), nprocs=2)
+    spawn(_train, args=(str(tmp_path),), nprocs=2)
     files = {file.name for file in (tmp_path / "run").iterdir()}
     assert {"model.safetensors", "state.pt", "log.csv", "loss.png", "config.json"} <= files
     first, second = ((tmp_path / "run" / name).read_text() for name in ("log.csv", "log-rank1.csv"))
