@@ -6,8 +6,8 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
-from torch.multiprocessing.spawn import spawn
 from torch import nn
+from torch.multiprocessing.spawn import spawn
 
 from slimpath.tests.training.conftest import TOY_CLASSES, ToyRooms, toy_config
 from slimpath.training import distributed
