@@ -103,8 +103,14 @@ def _resize(rgb_HWC: np.ndarray, height: int, width: int) -> np.ndarray:
         return rgb_HWC
     import cv2
 
-    shrinks = height * width < rgb_HWC.shape[0] * rgb_HWC.shape[1]
-    return cv2.resize(rgb_HWC, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    # Each axis by its own rule, area means where it shrinks, linear where it grows: OpenCV's INTER_AREA does neither
+    # where stretching makes one axis shorter and the other longer.
+    shrunk_hw = min(height, rgb_HWC.shape[0]), min(width, rgb_HWC.shape[1])
+    if rgb_HWC.shape[:2] != shrunk_hw:
+        rgb_HWC = cv2.resize(rgb_HWC, shrunk_hw[::-1], interpolation=cv2.INTER_AREA)
+    if shrunk_hw != (height, width):
+        rgb_HWC = cv2.resize(rgb_HWC, (width, height), interpolation=cv2.INTER_LINEAR)
+    return rgb_HWC
 
 
 @lru_cache(maxsize=16)

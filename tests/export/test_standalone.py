@@ -87,7 +87,9 @@ def test_letterbox_network_places_and_resizes_as_the_runtime_does(
     found, box = Letterbox(spec, (32, 48))(torch.from_numpy(image))
     assert box.tolist() == [placement.top, placement.left, placement.height, placement.width]
     one_level = 1.01 / 255 / np.array(spec.std).reshape(3, 1, 1)
-    assert np.all(np.abs(found[0].numpy() - plane) <= one_level)
+    # Where one axis shrinks and the other grows, the runtime rounds to levels twice, after either.
+    levels = 2 if (shape[0] < placement.height) != (shape[1] < placement.width) else 1
+    assert np.all(np.abs(found[0].numpy() - plane) <= levels * one_level)
     # Most levels are equal; ties at half a level (frequent where 2 pixels become 3) may round either way.
     assert np.mean(np.abs(found[0].numpy() - plane) > 1e-4) < 0.2
 

@@ -15,8 +15,9 @@ from slimpath.training.config import DataConfig, Stage, TrainConfig
 TOY_CLASSES = {"semseg": 3, "scene": 2}
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="package")
 def one_thread() -> Iterator[None]:
+    """For fixtures of any scope, too: sums over two threads differ in the last bit from those of one."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

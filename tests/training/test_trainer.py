@@ -41,8 +41,8 @@ def one_minute_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
 
     step = Trainer.train_step
 
-    def slow(self: Trainer, *arguments: Any) -> dict[str, Tensor]:
-        result = step(self, *arguments)
+    def slow(self: Trainer, *arguments: Any, **options: Any) -> dict[str, Tensor]:
+        result = step(self, *arguments, **options)
         now_s[0] += 60
         return result
 
