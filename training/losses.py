@@ -3,7 +3,7 @@
 | kind | loss |
 |---|---|
 | classes | cross-entropy, class weights frequency ** -0.25 |
-| depth (log-metres) | mean abs log difference + 0.5 * gradient term on 4 scales (blind to a common scale) |
+| depth (log-metres) | mean abs log difference + squared metres over mean squared depth + 0.5 * gradient term on 4 scales |
 | normals | 1 - cosine + 0.1 * L1 of the unit vectors |
 | probability | cross-entropy + dice; for `edge` the rarer side weighs sqrt(other / rarer) more |
 | image_classes | cross-entropy, label smoothing 0.05 |
@@ -27,6 +27,7 @@ __all__ = ["class_weights", "task_loss", "thinned", "valid_pixels"]
 _CLASS_BALANCE = 0.25
 _DEPTH_GRADIENT = 0.5
 _DEPTH_SCALES = 4
+_MAX_LOG_METRES = 3.5  # 33 m: keeps the square finite for a network that has learned nothing yet
 _NORMALS_L1 = 0.1
 _MAX_POSITIVE_WEIGHT = 8.0
 _LABEL_SMOOTHING = 0.05
@@ -96,8 +97,11 @@ def _classes_loss(raw: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
 
 
 def _depth_loss(raw: Tensor, target: Tensor, valid: Tensor) -> Tensor:
+    """The gradient part is blind to a common scale; the two others tell the network the metres."""
     difference = raw - target.clamp(min=1e-3).log()
-    loss = _mean(difference.abs(), valid)
+    # The log term alone learns medians, which lie below the means that RMSE asks for.
+    squared_metres = (raw.clamp(max=_MAX_LOG_METRES).exp() - target).square()
+    loss = _mean(difference.abs(), valid) + _mean(squared_metres, valid) / _mean(target.square(), valid).clamp(min=1e-6)
     gradient = raw.new_zeros(())
     for scale in range(_DEPTH_SCALES):
         part, there = difference[..., :: 2**scale, :: 2**scale], valid[..., :: 2**scale, :: 2**scale]

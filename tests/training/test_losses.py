@@ -45,13 +45,14 @@ def test_class_weights_are_fourth_root_of_rarity_with_mean_one():
     assert weight[3] == 1
 
 
-def test_depth_loss_is_log_difference_and_gradients_on_four_scales():
+def test_depth_loss_is_log_difference_squared_metres_and_gradients_on_four_scales():
     raw, target = RNG.normal(size=(2, 1, 16, 24)), np.exp(RNG.normal(size=(2, 1, 16, 24)))
     target[0, 0, :5] = 0
     target = target.astype(np.float32)
     valid = target > 0
     difference = raw - np.log(np.where(valid, target, 1))
     expected = np.abs(difference)[valid].mean()
+    expected += ((np.exp(raw) - target)[valid] ** 2).mean() / (target[valid] ** 2).mean()
     for scale in (1, 2, 4, 8):
         part, there = difference[..., ::scale, ::scale], valid[..., ::scale, ::scale]
         for axis in (2, 3):
@@ -62,9 +63,18 @@ def test_depth_loss_is_log_difference_and_gradients_on_four_scales():
 
 
 def test_gradient_part_of_depth_loss_is_blind_to_a_common_scale():
-    raw, target = RNG.normal(size=(1, 1, 16, 16)), np.ones((1, 1, 16, 16), np.float32)
-    error = np.abs(raw).mean(), np.abs(raw + 9).mean()
-    assert loss("depth", raw + 9, target) - loss("depth", raw, target) == pytest.approx(error[1] - error[0], rel=1e-4)
+    raw, target = 0.5 * RNG.normal(size=(1, 1, 16, 16)), np.ones((1, 1, 16, 16), np.float32)
+
+    def rest(values: np.ndarray) -> float:
+        return float(np.abs(values).mean() + ((np.exp(values) - 1) ** 2).mean())
+
+    gain = loss("depth", raw + 1, target) - loss("depth", raw, target)
+    assert gain == pytest.approx(rest(raw + 1) - rest(raw), rel=1e-4)
+
+
+def test_depth_loss_of_an_untrained_network_is_finite():
+    target = np.ones((1, 1, 8, 8), np.float32)
+    assert np.isfinite(loss("depth", np.full((1, 1, 8, 8), 200.0), target))
 
 
 def test_normals_loss_is_cosine_and_a_tenth_of_l1():
