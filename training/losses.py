@@ -3,7 +3,7 @@
 | kind | loss |
 |---|---|
 | classes | cross-entropy, class weights frequency ** -0.25 |
-| depth (log-metres) | mean abs log difference + squared metres over mean squared depth + 0.5 * gradient term on 4 scales |
+| depth (log-metres) | mean abs log difference + squared metres over mean squared depth + 0.5 * gradients on 4 scales |
 | normals | 1 - cosine + 0.1 * L1 of the unit vectors |
 | probability | cross-entropy + dice; for `edge` the rarer side weighs sqrt(other / rarer) more |
 | image_classes | cross-entropy, label smoothing 0.05 |
