@@ -3,9 +3,12 @@
 from .checkpoint import load_checkpoint, save_checkpoint
 from .config import HeadConfig, ModelConfig
 from .errors import CheckpointError, ConfigError, ModelError
+from .fold import folded
+from .freeze import freeze_pretrained_, trainable_parameters
 from .heads import activate
 from .model import ModelOutput, MultiTaskModel
 from .presets import PRESETS, build_preset, preset_config
+from .swin_config import SwinConfig
 
 __all__ = [
     "PRESETS",
@@ -16,9 +19,13 @@ __all__ = [
     "ModelError",
     "ModelOutput",
     "MultiTaskModel",
+    "SwinConfig",
     "activate",
     "build_preset",
+    "folded",
+    "freeze_pretrained_",
     "load_checkpoint",
     "preset_config",
     "save_checkpoint",
+    "trainable_parameters",
 ]

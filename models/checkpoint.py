@@ -9,8 +9,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from .config import ModelConfig
 from .errors import CheckpointError, ConfigError
+from .families import config_from_dict
 from .model import MultiTaskModel
 
 FORMAT = "slimpath-checkpoint-1"
@@ -20,7 +20,7 @@ def save_checkpoint(path: Path | str, model: MultiTaskModel, metadata: dict[str,
     """Write the weights (fp32, contiguous) with configuration and metadata; the file appears whole or not at all."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    tensors = {name: value.detach().float().contiguous().cpu() for name, value in model.state_dict().items()}
+    tensors = {name: plain(value) for name, value in model.state_dict().items()}
     header = {"format": FORMAT, "config": json.dumps(model.config.to_dict()), "metadata": json.dumps(metadata or {})}
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -30,6 +30,12 @@ def save_checkpoint(path: Path | str, model: MultiTaskModel, metadata: dict[str,
     finally:
         temporary.unlink(missing_ok=True)  # only there if something above failed
     return path
+
+
+def plain(value: torch.Tensor) -> torch.Tensor:
+    """A tensor as files hold it: in one piece on the CPU; fp32, unless it counts something (batches seen)."""
+    value = value.detach()
+    return (value.float() if value.is_floating_point() else value).contiguous().cpu()
 
 
 def load_checkpoint(path: Path | str) -> tuple[MultiTaskModel, dict[str, Any]]:
@@ -56,7 +62,7 @@ def load_checkpoint(path: Path | str) -> tuple[MultiTaskModel, dict[str, Any]]:
             f"{path} is no slimpath checkpoint: expected format '{FORMAT}', got '{header.get('format')}'"
         )
     try:
-        config, metadata = ModelConfig.from_dict(json.loads(header["config"])), json.loads(header["metadata"])
+        config, metadata = config_from_dict(json.loads(header["config"])), json.loads(header["metadata"])
     except (KeyError, json.JSONDecodeError, ConfigError) as error:
         raise CheckpointError(f"{path}: the header is damaged: {error}") from error
     with torch.device("meta"):  # no weights are drawn only to be overwritten, and the random state stays as it is

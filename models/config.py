@@ -1,21 +1,19 @@
-"""What describes a slimmable multi-task ViT: two frozen dataclasses and their checks."""
+"""What describes a slimmable multi-task ViT: a frozen dataclass and its checks."""
 
-from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, cast, get_args
+from dataclasses import dataclass, field
+from typing import Literal, get_args
 
-from torch import nn
-
+from .config_base import POOLED_KINDS, BaseConfig, HeadConfig, HeadKind
 from .errors import ConfigError
 from .widths import DEFAULT_WIDTHS, check_widths
 
-HeadKind = Literal["classes", "depth", "normals", "probability", "image_classes"]
+__all__ = ["HEAD_STRIDE", "POOLED_KINDS", "GateMode", "HeadConfig", "HeadKind", "ModelConfig"]
+
 GateMode = Literal["softmax_topk", "renormalised"]
+GateInput = Literal["normed", "block"]
 BalanceMode = Literal["joint", "per_task"]
 
-#: Kinds whose answer is one vector an image instead of a map.
-POOLED_KINDS: frozenset[str] = frozenset({"image_classes"})
-
-#: The native heads double the token grid four times.
+#: The heads for maps double the token grid four times.
 HEAD_STRIDE = 16
 
 _AT_LEAST_ONE = (
@@ -31,35 +29,8 @@ _AT_LEAST_ONE = (
 
 
 @dataclass(frozen=True)
-class HeadConfig:
-    """One task: its name, what kind of answer it gives, and the channels of that answer."""
-
-    name: str
-    kind: HeadKind
-    channels: int
-
-    def __post_init__(self) -> None:
-        if self.kind not in get_args(HeadKind):
-            raise ConfigError(f"task '{self.name}': kind must be one of {get_args(HeadKind)}, got '{self.kind}'")
-        fixed = {"depth": 1, "probability": 1, "normals": 3}.get(self.kind)
-        if self.channels < 1 or (fixed is not None and self.channels != fixed):
-            raise ConfigError(
-                f"task '{self.name}' of kind {self.kind} has {fixed or '>= 1'} channels, got {self.channels}"
-            )
-        if not self.name.isidentifier():
-            raise ConfigError(f"a task name is letters, digits and '_', got '{self.name}'")
-        if hasattr(nn.ModuleDict, self.name):
-            raise ConfigError(f"a task cannot be called '{self.name}': torch's ModuleDict uses that name itself")
-
-    @property
-    def pooled(self) -> bool:
-        """Whether the answer is one vector an image instead of a map."""
-        return self.kind in POOLED_KINDS
-
-
-@dataclass(frozen=True)
-class ModelConfig:
-    """A slimmable ViT encoder, dense or with task-routed experts, and one native decoder per task.
+class ModelConfig(BaseConfig):
+    """A slimmable ViT encoder, dense or with task-routed experts, and one decoder per task.
 
     `moe_blocks` lists the blocks whose feed-forward part is a mixture of experts (M3ViT: every second one);
     empty means a dense ViT. The gate modes are
@@ -68,6 +39,11 @@ class ModelConfig:
     `balance` says over which rows experts are balanced in training: `per_task` is M3ViT's (every gate alone),
     `joint` (all gates together) leaves each task free to keep to a few experts.
     `embed_norm` normalises patches before their positions are added, so that neither drowns the other.
+    `gate_input` says what routers read: what the experts read (`normed`), or the block's input before its attention
+    (`block`, an option of M3ViT). Chosen probabilities not above `gate_floor` count as 0 (M3ViT's pruning: 0.1).
+    `adapter_blocks` lists blocks whose rows add a low-rank product of their task's own, of `adapter_rank` and times
+    `adapter_scale`, to the attention's projection and beside the feed-forward part (after MTLoRA).
+    `folded` is set by `models.fold`: batch norms are merged into the convolutions before them.
     """
 
     dim: int
@@ -90,6 +66,12 @@ class ModelConfig:
     decoder_channels: int = 64
     decoder_hidden: int = 128
     widths: tuple[float, ...] = field(default=DEFAULT_WIDTHS)
+    gate_input: GateInput = "normed"
+    gate_floor: float = 0.0
+    adapter_blocks: tuple[int, ...] = ()
+    adapter_rank: int = 0
+    adapter_scale: float = 1.0
+    folded: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "widths", check_widths(self.widths))
@@ -98,32 +80,59 @@ class ModelConfig:
         for name in _AT_LEAST_ONE:
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if self.patch != HEAD_STRIDE:
+        if self.patch != HEAD_STRIDE and not all(task.decoder == "linear" for task in self.tasks):
             raise ConfigError(f"patch must be {HEAD_STRIDE}, what the heads scale up by, got {self.patch}")
         if self.mlp_hidden < 1 or self.detail_channels < 0 or self.router_noise < 0:
             raise ConfigError(
                 "mlp_ratio must leave a hidden unit, detail_channels and router_noise must not be negative, got "
                 f"{self.mlp_ratio}, {self.detail_channels} and {self.router_noise}"
             )
-        if len(self.image_hw) != 2:
-            raise ConfigError(f"image_hw is (height, width) in pixels, got {self.image_hw}")
+        self._check_tasks()
         if self.dim % self.heads:
             raise ConfigError(f"dim must be a multiple of heads, got dim {self.dim} and {self.heads} heads")
         if any(side < self.patch or side % self.patch for side in self.image_hw):
             raise ConfigError(f"image size must be multiples of the patch {self.patch}, got {self.image_hw}")
-        if any(not 0 <= block < self.depth for block in self.moe_blocks):
-            raise ConfigError(f"moe_blocks must lie in 0..{self.depth - 1}, got {self.moe_blocks}")
-        if tuple(sorted(set(self.moe_blocks))) != self.moe_blocks:
-            raise ConfigError(f"moe_blocks must ascend without repeats, got {self.moe_blocks}")
+        for name in ("moe_blocks", "adapter_blocks"):
+            blocks = getattr(self, name)
+            if any(not 0 <= block < self.depth for block in blocks):
+                raise ConfigError(f"{name} must lie in 0..{self.depth - 1}, got {blocks}")
+            if tuple(sorted(set(blocks))) != blocks:
+                raise ConfigError(f"{name} must ascend without repeats, got {blocks}")
+        if bool(self.adapter_blocks) != (self.adapter_rank > 0) or self.adapter_rank < 0:
+            raise ConfigError(
+                f"adapters need blocks and a rank, got adapter_blocks {self.adapter_blocks}, rank {self.adapter_rank}"
+            )
         if self.moe_blocks and not 1 <= self.top_k <= self.experts:
             raise ConfigError(f"top_k must lie in 1..{self.experts} (experts), got {self.top_k}")
         if self.gate_mode not in get_args(GateMode):
             raise ConfigError(f"gate_mode must be one of {get_args(GateMode)}, got '{self.gate_mode}'")
+        if self.gate_input not in get_args(GateInput) or not 0 <= self.gate_floor < 1:
+            raise ConfigError(
+                f"gate_input must be one of {get_args(GateInput)} and gate_floor lie in [0, 1), "
+                f"got '{self.gate_input}' and {self.gate_floor}"
+            )
         if self.balance not in get_args(BalanceMode):
             raise ConfigError(f"balance must be one of {get_args(BalanceMode)}, got '{self.balance}'")
-        names = [task.name for task in self.tasks]
-        if not names or len(set(names)) != len(names):
-            raise ConfigError(f"a model needs tasks with different names, got {names}")
+
+    @property
+    def family(self) -> str:
+        """What the backbone is, as manifests call it."""
+        return "vit"
+
+    @property
+    def feature_dim(self) -> int:
+        """Channels of the tokens that the encoder gives."""
+        return self.dim
+
+    @property
+    def has_class_token(self) -> bool:
+        """Whether the first token stands for the whole image."""
+        return True
+
+    @property
+    def per_task(self) -> bool:
+        """Whether rows of different tasks differ."""
+        return bool(self.moe_blocks or self.adapter_blocks)
 
     @property
     def mlp_hidden(self) -> int:
@@ -139,39 +148,3 @@ class ModelConfig:
     def grid_hw(self) -> tuple[int, int]:
         """Height and width in patches."""
         return self.image_hw[0] // self.patch, self.image_hw[1] // self.patch
-
-    @property
-    def task_names(self) -> tuple[str, ...]:
-        """Names of the tasks, in the order of the configuration."""
-        return tuple(task.name for task in self.tasks)
-
-    def task(self, name: str) -> HeadConfig:
-        """The task of that name.
-
-        Raises:
-            ConfigError: the model has no such task.
-        """
-        for task in self.tasks:
-            if task.name == name:
-                return task
-        raise ConfigError(f"unknown task '{name}'; this model has {', '.join(self.task_names)}")
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values only, for JSON."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> "ModelConfig":
-        """Inverse of `to_dict`; lists from JSON become tuples.
-
-        Raises:
-            ConfigError: a field is unknown or missing, or the values do not fit together.
-        """
-        try:
-            plain: dict[str, Any] = {
-                key: tuple(value) if isinstance(value, list) else value for key, value in values.items()
-            }
-            plain["tasks"] = tuple(HeadConfig(**cast("dict[str, Any]", task)) for task in values["tasks"])
-            return cls(**plain)
-        except (AttributeError, TypeError, KeyError) as error:
-            raise ConfigError(f"not a model configuration: {error}") from error

@@ -13,19 +13,23 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .adapters import RowAdapters, Site
 from .config import ModelConfig
 from .layers import NORM_EPS, InvertedBottleneck, SlimAttention, SlimMlp, linear_init
 from .moe import Routing, SlimExperts, route
+from .widths import kept
 
 DETAIL_STRIDE = 4
 
 
 class Features(NamedTuple):
-    """What heads read: tokens of every row, shallow detail of every image, and how the rows were routed."""
+    """What heads read: tokens of every row, shallow detail of every image, how the rows were routed, and, from a
+    backbone of several resolutions, each row's tokens of the shallower ones."""
 
     tokens_BND: Tensor
     detail_ICHW: Tensor | None
     routings: list[Routing]
+    levels: tuple[Tensor, ...] = ()
 
 
 class Block(nn.Module):
@@ -34,20 +38,39 @@ class Block(nn.Module):
     def __init__(self, config: ModelConfig, index: int) -> None:
         super().__init__()
         self.is_moe = index in config.moe_blocks
+        self.site = f"block{index}" if index in config.adapter_blocks else None
+        self.rank, self.adapter_scale = config.adapter_rank, config.adapter_scale
         self.norm1 = nn.LayerNorm(config.dim, eps=NORM_EPS)
         self.attn = SlimAttention(config.dim, config.heads)
         self.norm2 = nn.LayerNorm(config.dim, eps=NORM_EPS)
         self.mlp = None if self.is_moe else SlimMlp(config.dim, config.mlp_hidden)
         self.experts = SlimExperts(config.dim, config.expert_hidden, config.experts) if self.is_moe else None
 
-    def attend(self, tokens_BND: Tensor, width: float) -> Tensor:
+    def attend(self, tokens_BND: Tensor, width: float, adapters: RowAdapters | None = None) -> Tensor:
         """Tokens plus their attention."""
-        return tokens_BND + self.attn(self.norm1(tokens_BND), width)
+        if self.site is None or adapters is None:
+            return tokens_BND + self.attn(self.norm1(tokens_BND), width)
+        mixed_TU = self.attn.mix(self.norm1(tokens_BND), width)
+        own = adapters(f"{self.site}_proj", mixed_TU.reshape(*tokens_BND.shape[:2], -1), self.adapter_scale)
+        return tokens_BND + self.attn.project(mixed_TU).reshape(tokens_BND.shape) + own
 
-    def feed(self, tokens_BND: Tensor, width: float) -> Tensor:
-        """Tokens plus their dense feed-forward part; MoE blocks are routed by `Encoder.forward`."""
+    def feed(self, normed_BND: Tensor, width: float) -> Tensor:
+        """The dense feed-forward part; that of MoE blocks is routed by `Encoder.forward`."""
         assert self.mlp is not None
-        return tokens_BND + self.mlp(self.norm2(tokens_BND).flatten(0, 1), width).reshape(tokens_BND.shape)
+        return self.mlp(normed_BND.flatten(0, 1), width).reshape(normed_BND.shape)
+
+    def adapt(self, tokens_BND: Tensor, normed_BND: Tensor, adapters: RowAdapters | None) -> Tensor:
+        """Tokens plus what the rows' tasks add beside the feed-forward part."""
+        if self.site is None or adapters is None:
+            return tokens_BND
+        return tokens_BND + adapters(f"{self.site}_feed", normed_BND, self.adapter_scale)
+
+    def sites(self, width: float) -> list[Site]:
+        """Where a task's adapters go, in the order in which it brings them."""
+        if self.site is None:
+            return []
+        dim, units = self.norm1.normalized_shape[0], kept(self.attn.heads, width) * self.attn.head_dim
+        return [Site(f"{self.site}_proj", units, dim, self.rank), Site(f"{self.site}_feed", dim, dim, self.rank)]
 
 
 class DetailStem(nn.Module):
@@ -100,49 +123,56 @@ class Encoder(nn.Module):
         top_k_B: Tensor | None = None,
         router_BLDE: Tensor | None = None,
         router_bias_BLE: Tensor | None = None,
+        adapter_BP: Tensor | None = None,
         *,
         width: float = 1.0,
         noise_std: float = 0.0,
     ) -> Features:
-        """Run the blocks; everything before the first routing decision runs once per image, the rest once per row.
+        """Run the blocks; everything before the first routing decision or adapter runs once per image, the rest once
+        per row.
 
         Args:
             image_I3HW: Normalised images at the size of the configuration.
             image_index_B: Which image each row works on, int64.
             top_k_B: Experts that each token of a row visits, int64, 1 to the configuration's top_k.
             router_BLDE, router_bias_BLE: Routers of each row's task.
+            adapter_BP: Adapters of each row's task, flat; see `MultiTaskModel.row_inputs`.
             width: Share of heads and hidden units that is kept.
             noise_std: Standard deviation of the noise on router logits (training).
         """
         detail = self.detail(image_I3HW, width) if self.detail is not None else None
         tokens, routings = self.embed(image_I3HW, detail), []
+        adapters = None if adapter_BP is None else RowAdapters(adapter_BP, self.sites(width))
         per_row = False
         for block in self.blocks:
             assert isinstance(block, Block)
-            tokens = block.attend(tokens, width)
-            if block.experts is None:
-                tokens = block.feed(tokens, width)
-                continue
-            if not per_row:
+            if adapters is not None and block.site is not None and not per_row:
                 tokens, per_row = tokens.index_select(0, image_index_B), True
-            assert top_k_B is not None and router_BLDE is not None and router_bias_BLE is not None
-            level = len(routings)
+            entered, tokens = tokens, block.attend(tokens, width, adapters)
+            if block.is_moe and not per_row:
+                tokens, per_row = tokens.index_select(0, image_index_B), True
+                entered = entered.index_select(0, image_index_B) if self.config.gate_input == "block" else entered
             normed = block.norm2(tokens)
-            routings.append(
-                route(
-                    normed,
-                    router_BLDE[:, level],
-                    router_bias_BLE[:, level],
-                    top_k_B,
-                    self.config.top_k,
-                    self.config.gate_mode,
-                    noise_std,
-                )
-            )
-            tokens = tokens + block.experts(normed, routings[-1], width)
+            if block.experts is None:
+                fed = block.feed(normed, width)
+            else:
+                assert top_k_B is not None and router_BLDE is not None and router_bias_BLE is not None
+                level, gate_input = len(routings), normed if self.config.gate_input == "normed" else entered
+                router, bias = router_BLDE[:, level], router_bias_BLE[:, level]
+                routings.append(self._route(gate_input, router, bias, top_k_B, noise_std))
+                fed = block.experts(normed, routings[-1], width)
+            tokens = block.adapt(tokens + fed, normed, adapters)
         if not per_row:
             tokens = tokens.index_select(0, image_index_B)
         return Features(tokens, detail, routings)
+
+    def _route(self, tokens_BND: Tensor, router_BDE: Tensor, bias_BE: Tensor, top_k_B: Tensor, noise: float) -> Routing:
+        config = self.config
+        return route(tokens_BND, router_BDE, bias_BE, top_k_B, config.top_k, config.gate_mode, noise, config.gate_floor)
+
+    def sites(self, width: float = 1.0) -> list[Site]:
+        """Where a task's adapters go at a width, in the order in which it brings them."""
+        return [site for block in self.blocks if isinstance(block, Block) for site in block.sites(width)]
 
 
 def sine_positions(height: int, width: int, dim: int) -> Tensor:

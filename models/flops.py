@@ -7,8 +7,14 @@ Axes and letters: N tokens, D embedding, U kept units, E experts, C channels, K 
 
 from dataclasses import dataclass
 
+import torch
+
 from .config import HeadConfig, ModelConfig
 from .encoder import DETAIL_STRIDE
+from .families import AnyConfig
+from .heads import build_head
+from .swin_config import SwinConfig
+from .swin_flops import count_parameters, decoder_flops, swin_encoder_flops, swin_parameters
 from .widths import kept
 
 
@@ -26,12 +32,14 @@ class Cost:
         return images * self.flops_image + rows * (self.flops_row + top_k * self.flops_row_per_expert)
 
 
-def encoder_cost(config: ModelConfig, width: float = 1.0) -> Cost:
+def encoder_cost(config: AnyConfig, width: float = 1.0) -> Cost:
     """Cost of the encoder at the configuration's image size.
 
     Routers are inputs: their products count, their weights do not. The weighted sum over the ranks (0.1 % of an
     expert's products) and everything that is no product are left out.
     """
+    if isinstance(config, SwinConfig):
+        return Cost(*swin_encoder_flops(config, width), 0, swin_parameters(config, width))
     dim, tokens = config.dim, 1 + config.grid_hw[0] * config.grid_hw[1]
     units = kept(config.heads, width) * config.head_dim
     attention = 2 * tokens * dim * 3 * units + 2 * 2 * tokens * tokens * units + 2 * tokens * units * dim
@@ -41,18 +49,26 @@ def encoder_cost(config: ModelConfig, width: float = 1.0) -> Cost:
     image = 2 * (tokens - 1) * dim * 3 * config.patch**2 + _detail_flops(config, width)
     row = 0
     first_moe = config.moe_blocks[0] if config.moe_blocks else config.depth
+    # An adapter needs its row before the attention, an expert only after it.
+    first_adapter = config.adapter_blocks[0] if config.adapter_blocks else config.depth
     for block in range(config.depth):
         feed = routing if block in config.moe_blocks else dense
-        image += attention if block <= first_moe else 0
-        row += attention if block > first_moe else 0
-        image += feed if block < first_moe else 0
-        row += feed if block >= first_moe else 0
+        shared = block <= first_moe and block < first_adapter
+        image += attention if shared else 0
+        row += attention if not shared else 0
+        image += feed if block < min(first_moe, first_adapter) else 0
+        row += feed if block >= min(first_moe, first_adapter) else 0
+    row += len(config.adapter_blocks) * 2 * tokens * config.adapter_rank * (units + 3 * dim)
     per_expert = len(config.moe_blocks) * 2 * 2 * tokens * dim * expert_units
     return Cost(image, row, per_expert, _encoder_parameters(config, width))
 
 
-def head_cost(config: ModelConfig, head: HeadConfig, width: float = 1.0) -> Cost:
+def head_cost(config: AnyConfig, head: HeadConfig, width: float = 1.0) -> Cost:
     """Cost of one row of a task's head at the configuration's image size."""
+    if isinstance(config, SwinConfig) or head.decoder != "native":
+        with torch.device("meta"):  # shapes without memory
+            parameters = count_parameters(build_head(config, head), width)
+        return Cost(0, decoder_flops(config, head, width), 0, parameters)
     dim, channels = config.dim, config.decoder_channels
     if head.pooled:
         units = kept(2 * config.decoder_hidden, width)
@@ -69,9 +85,9 @@ def head_cost(config: ModelConfig, head: HeadConfig, width: float = 1.0) -> Cost
     return Cost(0, flops, 0, parameters)
 
 
-def router_parameters(config: ModelConfig) -> int:
+def router_parameters(config: AnyConfig) -> int:
     """Parameters of one task's routers."""
-    return len(config.moe_blocks) * (config.dim + 1) * config.experts
+    return 0 if isinstance(config, SwinConfig) else len(config.moe_blocks) * (config.dim + 1) * config.experts
 
 
 def _bottleneck_flops(cells: int, channels: int, units: int) -> int:

@@ -11,8 +11,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .config import HeadConfig, HeadKind, ModelConfig
+from .decoders import HrnetHead, LinearHead, PyramidHead, SetrPupHead
 from .errors import ConfigError
+from .families import AnyConfig
 from .layers import NORM_EPS, InvertedBottleneck, linear_init, narrow_parameters_, prefix
+from .swin_config import SwinConfig
 from .widths import kept
 
 #: exp() of these is 7 mm and 1.1 km: no camera sees more, and no overflow reaches the answer.
@@ -38,8 +41,14 @@ class DenseHead(nn.Module):
         self.fine = nn.ModuleList([InvertedBottleneck(channels, hidden) for _ in range(2)])
         self.out = nn.Conv2d(channels, 4 * head.channels, 1)
 
-    def forward(self, tokens_RND: Tensor, detail_RCHW: Tensor | None, width: float = 1.0) -> Tensor:
-        """Raw values [R, K, H, W]; `activate` turns them into the task's unit."""
+    def forward(
+        self,
+        tokens_RND: Tensor,
+        detail_RCHW: Tensor | None = None,
+        width: float = 1.0,
+        levels: tuple[Tensor, ...] = (),
+    ) -> Tensor:
+        """Raw values [R, K, H, W]; `answer` turns them into the task's unit."""
         patches_RND = self.norm(tokens_RND[:, 1:])
         # The product runs on flattened tokens: on 3-D ones the exporter would store a transposed copy of the weight.
         stream = self.stream(patches_RND.flatten(0, 1)).unflatten(0, patches_RND.shape[:2])
@@ -56,21 +65,32 @@ class DenseHead(nn.Module):
 
 
 class PooledHead(nn.Module):
-    """Class token and mean token to one vector an image."""
+    """Class token (the mean, if there is none) and mean token to one vector an image."""
 
-    def __init__(self, config: ModelConfig, head: HeadConfig) -> None:
+    def __init__(self, config: AnyConfig, head: HeadConfig) -> None:
         super().__init__()
+        self.has_class_token, dim = config.has_class_token, config.feature_dim
+        inputs = 2 * dim if self.has_class_token else dim
         self.hidden = 2 * config.decoder_hidden
-        self.norm = nn.LayerNorm(config.dim, eps=NORM_EPS)
-        self.up = linear_init(self.hidden, 2 * config.dim)
+        self.norm = nn.LayerNorm(dim, eps=NORM_EPS)
+        self.up = linear_init(self.hidden, inputs)
         self.up_bias = nn.Parameter(torch.zeros(self.hidden))
         self.down = linear_init(self.hidden, head.channels)
         self.down_bias = nn.Parameter(torch.zeros(head.channels))
 
-    def forward(self, tokens_RND: Tensor, detail_RCHW: Tensor | None = None, width: float = 1.0) -> Tensor:
+    def forward(
+        self,
+        tokens_RND: Tensor,
+        detail_RCHW: Tensor | None = None,
+        width: float = 1.0,
+        levels: tuple[Tensor, ...] = (),
+    ) -> Tensor:
         """Raw logits [R, K]."""
         tokens = self.norm(tokens_RND)
-        pooled = torch.cat([tokens[:, 0], tokens[:, 1:].mean(dim=1)], dim=1)
+        if self.has_class_token:
+            pooled = torch.cat([tokens[:, 0], tokens[:, 1:].mean(dim=1)], dim=1)
+        else:
+            pooled = tokens.mean(dim=1)
         units = kept(self.hidden, width)
         # Leaky: an image gives one label, and under that few a saturating unit dies before it has learned anything.
         hidden = F.leaky_relu(F.linear(pooled, prefix(self.up, units), prefix(self.up_bias, units)), 0.1)
@@ -107,6 +127,25 @@ def activate(kind: str, raw: Tensor) -> Tensor:
     raise ConfigError(f"kind must be one of {get_args(HeadKind)}, got '{kind}'")
 
 
-def build_head(config: ModelConfig, head: HeadConfig) -> nn.Module:
-    """The native head for a task: pooled for image labels, dense for maps."""
-    return PooledHead(config, head) if head.pooled else DenseHead(config, head)
+def answer(head: HeadConfig, raw: Tensor) -> Tensor:
+    """A head's raw values in its task's unit; published decoders predict metres as they are."""
+    return raw if head.kind == "depth" and not head.log_depth else activate(head.kind, raw)
+
+
+def build_head(config: AnyConfig, head: HeadConfig) -> nn.Module:
+    """The decoder that a task's configuration asks for.
+
+    Raises:
+        ConfigError: it does not fit the backbone.
+    """
+    if head.decoder == "linear":
+        return LinearHead(config, head)
+    if isinstance(config, SwinConfig) and head.decoder in ("native", "hrnet"):
+        if head.decoder == "hrnet":
+            return HrnetHead(config, head)
+        return PooledHead(config, head) if head.pooled else PyramidHead(config, head)
+    if isinstance(config, ModelConfig) and head.decoder in ("native", "setr_pup"):
+        if head.decoder == "setr_pup":
+            return SetrPupHead(config, head)
+        return PooledHead(config, head) if head.pooled else DenseHead(config, head)
+    raise ConfigError(f"task '{head.name}': a {head.decoder} decoder does not read the features of a {config.family}")

@@ -64,15 +64,21 @@ class SlimAttention(nn.Module):
         self.proj_bias = nn.Parameter(torch.zeros(dim))
 
     def forward(self, tokens_BND: Tensor, width: float = 1.0) -> Tensor:
+        return self.project(self.mix(tokens_BND, width)).reshape(tokens_BND.shape)
+
+    def mix(self, tokens_BND: Tensor, width: float) -> Tensor:
+        """What the heads gather, [T, U]; `project` is what remains to be done."""
         rows, count, dim = tokens_BND.shape
         heads = kept(self.heads, width)
         units = heads * self.head_dim
         qkv = F.linear(tokens_BND.reshape(-1, dim), prefix(self.qkv, 3 * units), prefix(self.qkv_bias, 3 * units))
         query, key, value = qkv.reshape(rows, count, heads, 3, self.head_dim).permute(3, 0, 2, 1, 4).unbind(0)
         mixed = _attend(query, key, value, self.head_dim**-0.5)
-        mixed_TU = mixed.transpose(1, 2).reshape(-1, units)
-        out = torch.addmm(self.proj_bias, mixed_TU, prefix(self.proj, units))
-        return out.reshape(rows, count, dim)
+        return mixed.transpose(1, 2).reshape(-1, units)
+
+    def project(self, mixed_TU: Tensor) -> Tensor:
+        """Back to the residual stream, [T, D]."""
+        return torch.addmm(self.proj_bias, mixed_TU, prefix(self.proj, mixed_TU.shape[1]))
 
     def narrow_(self, width: float) -> None:
         """Keep the prefix of `width` for good (export)."""

@@ -1,20 +1,26 @@
-"""The whole network: one encoder, a router per task, a head per task.
+"""The whole network: one encoder, a head per task, and what makes rows of different tasks differ: routers, adapters.
 
-Axes: I images, B rows (an image with one task), R rows of one task, L MoE blocks, D embedding, E experts.
+Axes: I images, B rows (an image with one task), R rows of one task, L MoE blocks, D embedding, E experts, P numbers of
+a task's adapters.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from .adapters import flat_adapters, task_adapters
 from .config import ModelConfig
 from .encoder import Encoder, Features, resample_position
 from .errors import ConfigError
+from .families import AnyConfig
 from .heads import build_head
 from .layers import linear_init
 from .moe import balance_loss
+from .swin import SwinEncoder, same_windows
+from .swin_config import SwinConfig
 
 
 class Router(nn.Module):
@@ -41,26 +47,94 @@ class ModelOutput:
         return self.features.tokens_BND
 
 
-class MultiTaskModel(nn.Module):
-    """A slimmable multi-task model; see `ModelConfig` for what it is made of."""
+def run_encoder(
+    encoder: nn.Module,
+    image_I3HW: Tensor,
+    image_index_B: Tensor,
+    top_k_B: Tensor | None,
+    rows: Mapping[str, Tensor],
+    *,
+    width: float = 1.0,
+    noise_std: float = 0.0,
+) -> Features:
+    """Run an encoder of either family on what its rows bring along (`MultiTaskModel.row_inputs`)."""
+    adapter_BP = rows.get("adapter")
+    if isinstance(encoder, SwinEncoder):
+        return encoder(image_I3HW, image_index_B, adapter_BP, width=width)
+    routers = rows.get("router"), rows.get("router_bias")
+    return encoder(image_I3HW, image_index_B, top_k_B, *routers, adapter_BP, width=width, noise_std=noise_std)
 
-    def __init__(self, config: ModelConfig) -> None:
+
+class MultiTaskModel(nn.Module):
+    """A slimmable multi-task model; see `ModelConfig` and `SwinConfig` for what it is made of."""
+
+    # Of either family (AnyConfig; Encoder or SwinEncoder). Whoever builds one knows which, a type checker does not.
+    config: Any
+    encoder: Any
+
+    def __init__(self, config: AnyConfig) -> None:
         super().__init__()
         self.config = config
-        self.encoder = Encoder(config)
-        routed = config.task_names if config.moe_blocks else ()
-        self.routers = nn.ModuleDict({task: Router(config) for task in routed})
+        self.encoder = SwinEncoder(config) if isinstance(config, SwinConfig) else Encoder(config)
+        routed = config.task_names if isinstance(config, ModelConfig) and config.moe_blocks else ()
+        self.routers = nn.ModuleDict({task: Router(config) for task in routed})  # type: ignore[arg-type]
+        sites = self.encoder.sites()
+        self.adapters = nn.ModuleDict({task: task_adapters(sites) for task in config.task_names if sites})
         self.heads = nn.ModuleDict({task.name: build_head(config, task) for task in config.tasks})
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.encoder.patch_embed.weight.device
 
     def stacked_routers(self, task_of_row: Sequence[str]) -> tuple[Tensor, Tensor] | tuple[None, None]:
         """Routers of each row's task, [B, L, D, E] and [B, L, E]; nothing for a dense model."""
         if not self.config.moe_blocks:
             return None, None
         tasks = sorted(set(task_of_row))
-        row_B = torch.tensor([tasks.index(task) for task in task_of_row], device=self.encoder.position.device)
+        row_B = torch.tensor([tasks.index(task) for task in task_of_row], device=self.device)
         weight = torch.stack([torch.stack(list(self.routers[task].weight)) for task in tasks])  # type: ignore[union-attr]
         bias = torch.stack([torch.stack(list(self.routers[task].bias)) for task in tasks])  # type: ignore[union-attr]
         return weight[row_B], bias[row_B]
+
+    def row_inputs(self, task_of_row: Sequence[str], width: float = 1.0) -> dict[str, Tensor]:
+        """What each row's task brings to the encoder, by name: routers `router` [B, L, D, E] and `router_bias`
+        [B, L, E], adapters `adapter` [B, P] (P depends on the width); nothing where rows do not differ."""
+        inputs: dict[str, Tensor] = {}
+        router, bias = self.stacked_routers(task_of_row)
+        if router is not None and bias is not None:
+            inputs |= {"router": router, "router_bias": bias}
+        if sites := self.encoder.sites(width):
+            tasks = sorted(set(task_of_row))
+            flat = torch.stack([flat_adapters(self.adapters[task], sites) for task in tasks])  # type: ignore[arg-type]
+            inputs["adapter"] = flat[torch.tensor([tasks.index(task) for task in task_of_row], device=self.device)]
+        return inputs
+
+    def encode(
+        self,
+        image_I3HW: Tensor,
+        image_index_B: Tensor,
+        task_of_row: Sequence[str],
+        top_k_B: Tensor | None = None,
+        *,
+        width: float = 1.0,
+        noise_std: float = 0.0,
+    ) -> Features:
+        """Features of every row. The arguments are those of `forward`, checked."""
+        rows = self.row_inputs(task_of_row, width)
+        return run_encoder(self.encoder, image_I3HW, image_index_B, top_k_B, rows, width=width, noise_std=noise_std)
+
+    def decode(self, task: str, features: Features, row_R: Tensor, image_R: Tensor, width: float = 1.0) -> Tensor:
+        """Raw values of some rows' task.
+
+        Args:
+            row_R: The rows, int64.
+            image_R: The image of each of them, int64.
+        """
+        detail = features.detail_ICHW
+        detail = detail[image_R] if detail is not None else None
+        levels = tuple(level[row_R] for level in features.levels)
+        return self.heads[task](features.tokens_BND[row_R], detail, width, levels)
 
     def forward(
         self,
@@ -101,16 +175,15 @@ class MultiTaskModel(nn.Module):
                 "several tasks of one image need image_index_B"
             )
         top_k_B = self._checked_top_k(top_k, len(task_of_row), device)
-        router, bias = self.stacked_routers(task_of_row)
-        noise_std = self.config.router_noise / self.config.experts if self.training else 0.0
-        features = self.encoder(image_I3HW, index_B, top_k_B, router, bias, width=width, noise_std=noise_std)
+        noise_std = 0.0
+        if isinstance(self.config, ModelConfig) and self.training:
+            noise_std = self.config.router_noise / self.config.experts
+        features = self.encode(image_I3HW, index_B, task_of_row, top_k_B, width=width, noise_std=noise_std)
         raw, rows = {}, {}
         for task in dict.fromkeys(task_of_row):
             rows[task] = torch.tensor([row for row, name in enumerate(task_of_row) if name == task], device=device)
-            detail = features.detail_ICHW
-            detail = detail[index_B[rows[task]]] if detail is not None else None
             head_width = width if decoder_width is None else decoder_width
-            raw[task] = self.heads[task](features.tokens_BND[rows[task]], detail, head_width)
+            raw[task] = self.decode(task, features, rows[task], index_B[rows[task]], head_width)
         return ModelOutput(raw, rows, self._balance(features, task_of_row), features)
 
     def _checked_top_k(self, top_k: int | Tensor | None, rows: int, device: torch.device) -> Tensor:
@@ -124,7 +197,7 @@ class MultiTaskModel(nn.Module):
         return top_k_B.expand(rows)
 
     def _balance(self, features: Features, task_of_row: Sequence[str]) -> Tensor:
-        if not self.training or not features.routings:
+        if not self.training or not features.routings or isinstance(self.config, SwinConfig):
             return features.tokens_BND.new_zeros(())
         names = self.config.task_names
         group = [names.index(task) if self.config.balance == "per_task" else 0 for task in task_of_row]
@@ -135,12 +208,21 @@ class MultiTaskModel(nn.Module):
         """A copy for another image size: position embedding resampled, every other weight the same.
 
         Raises:
-            ConfigError: the size is no multiple of the patch.
+            ConfigError: the size is no multiple of the patch, or changes the windows of a Swin.
         """
         with torch.device("meta"):  # no weights are drawn only to be overwritten, and the random state stays as it is
             clone = MultiTaskModel(replace(self.config, image_hw=image_hw))
         state = {name: value.clone() for name, value in self.state_dict().items()}
-        old, new = self.config.grid_hw, clone.config.grid_hw
-        state["encoder.position"] = resample_position(state["encoder.position"], old, new)
+        if isinstance(self.config, SwinConfig):
+            if not same_windows(self.config, clone.config):  # type: ignore[arg-type]
+                raise ConfigError(
+                    f"images of {image_hw} would need windows of another size than {self.config.image_hw}; "
+                    "take a size whose smallest grid is not below the window"
+                )
+        else:
+            old, new = self.config.grid_hw, clone.config.grid_hw
+            state["encoder.position"] = resample_position(state["encoder.position"], old, new)
         clone.load_state_dict(state, assign=True)
-        return clone.train(self.training)
+        for mine, theirs in zip(self.parameters(), clone.parameters(), strict=True):
+            theirs.requires_grad_(mine.requires_grad)
+        return clone.to(self.device).train(self.training)

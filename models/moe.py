@@ -32,10 +32,12 @@ def route(
     max_k: int,
     mode: GateMode,
     noise_std: float = 0.0,
+    floor: float = 0.0,
 ) -> Routing:
     """Choose experts: softmax over all of them, then the top k of it (M3ViT), always in fp32.
 
-    Ranks at or beyond a row's own `top_k_B` get the expert id E ("nobody") and weight 0.
+    A bias of -inf rules an expert out: it is never chosen while at least `max_k` others are left. Ranks at or beyond a
+    row's own `top_k_B` get the expert id E ("nobody") and weight 0. Chosen probabilities not above `floor` count as 0.
     """
     experts = router_BDE.shape[-1]
     with torch.autocast(tokens_BND.device.type, enabled=False):
@@ -43,10 +45,15 @@ def route(
         if noise_std:
             logits_BNE = logits_BNE + torch.randn_like(logits_BNE) * noise_std
         probability_BNE = torch.softmax(logits_BNE, dim=-1)
-        weight_BNK, expert_BNK = torch.topk(probability_BNE, max_k, dim=-1)
+        # Ranked by logit: probabilities tie at 0 where they underflow, and an expert ruled out by a bias of -inf must
+        # lose to any other. GatherElements beside TopK costs some microseconds.
+        expert_BNK = torch.topk(logits_BNE, max_k, dim=-1).indices
+        weight_BNK = probability_BNE.gather(-1, expert_BNK)
         visited_B1K = torch.arange(max_k, device=top_k_B.device)[None, None] < top_k_B[:, None, None]
         expert_BNK = torch.where(visited_B1K, expert_BNK, experts)
         weight_BNK = torch.where(visited_B1K, weight_BNK, 0.0)
+        if floor:
+            weight_BNK = torch.where(weight_BNK > floor, weight_BNK, 0.0)
         if mode == "renormalised":
             weight_BNK = weight_BNK / weight_BNK.sum(dim=-1, keepdim=True)
     return Routing(expert_BNK, weight_BNK, probability_BNE, logits_BNE)

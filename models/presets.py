@@ -1,16 +1,21 @@
-"""Named sizes. Published ones after M3ViT (Fan et al. 2022; upstream configuration files) and DeiT (Touvron et al.).
+"""Named sizes. Published ones after M3ViT (Fan et al. 2022; upstream configuration files), DeiT (Touvron et al.), Swin
+(Liu et al. 2021) and MTLoRA (Agiza et al. 2024).
 
 The M3ViT sizes: MoE in every second block from block 1, 16 experts, top-4, expert hidden = dim (the upstream README's
 command line). `m3vit_small` has 12 heads, not DeiT-S's 6, as upstream has. The dense `vit_*` counterparts have the
 same active compute: a top-4 of experts with hidden = dim costs what an MLP of ratio 4 costs.
+`mtlora_*` are the `swin_*` with adapters of rank 16 that all tasks share, and of rank 4 for each task.
 """
 
 from dataclasses import fields
 from typing import Any
 
-from .config import HeadConfig, ModelConfig
+from .config import ModelConfig
+from .config_base import HeadConfig
 from .errors import ConfigError
+from .families import AnyConfig
 from .model import MultiTaskModel
+from .swin_config import SwinConfig
 
 _SIZES: dict[str, dict[str, Any]] = {
     "micro": {"dim": 32, "depth": 4, "heads": 4, "experts": 4, "top_k": 2, "decoder_channels": 8, "decoder_hidden": 16},
@@ -21,10 +26,23 @@ _SIZES: dict[str, dict[str, Any]] = {
 }
 _SIZES["micro"] |= {"detail_channels": 8, "detail_hidden": 16, "image_hw": (32, 32)}
 
-PRESETS: tuple[str, ...] = tuple(f"{family}_{size}" for family in ("m3vit", "vit") for size in _SIZES)
+_SWIN_SIZES: dict[str, dict[str, Any]] = {
+    "micro": {"dim": 16, "depths": (2, 1, 2, 2), "heads": (2, 4, 4, 4), "window": 4, "image_hw": (64, 64)},
+    "nano": {"dim": 32, "depths": (2, 2, 4, 2), "heads": (2, 4, 8, 16)},
+    "tiny": {"dim": 96, "depths": (2, 2, 6, 2), "heads": (3, 6, 12, 24)},
+    "small": {"dim": 96, "depths": (2, 2, 18, 2), "heads": (3, 6, 12, 24)},
+    "base": {"dim": 128, "depths": (2, 2, 18, 2), "heads": (4, 8, 16, 32)},
+}
+_SWIN_SIZES["micro"] |= {"decoder_channels": 8, "decoder_hidden": 16}
+_RANKS = {"shared_ranks": (16, 16, 16, 16), "task_ranks": (4, 4, 4, 4)}
+
+PRESETS: tuple[str, ...] = (
+    *(f"{family}_{size}" for family in ("m3vit", "vit") for size in _SIZES),
+    *(f"{family}_{size}" for family in ("swin", "mtlora") for size in _SWIN_SIZES),
+)
 
 
-def preset_config(name: str, tasks: tuple[HeadConfig, ...], **overrides: Any) -> ModelConfig:
+def preset_config(name: str, tasks: tuple[HeadConfig, ...], **overrides: Any) -> AnyConfig:
     """Configuration of a named model; any field can be overridden.
 
     Raises:
@@ -33,10 +51,13 @@ def preset_config(name: str, tasks: tuple[HeadConfig, ...], **overrides: Any) ->
     family, _, size = name.partition("_")
     if name not in PRESETS:
         raise ConfigError(f"unknown model '{name}'; choose one of {', '.join(PRESETS)}")
-    if unknown := sorted(overrides.keys() - {field.name for field in fields(ModelConfig)}):
-        raise ConfigError(
-            f"unknown settings {', '.join(unknown)}; a model has {', '.join(ModelConfig.__annotations__)}"
-        )
+    kind = ModelConfig if family in ("m3vit", "vit") else SwinConfig
+    known = [field.name for field in fields(kind)]
+    if unknown := sorted(overrides.keys() - set(known)):
+        raise ConfigError(f"unknown settings {', '.join(unknown)}; a model has {', '.join(known)}")
+    if kind is SwinConfig:
+        ranks = _RANKS if family == "mtlora" else {}
+        return SwinConfig(**{**_SWIN_SIZES[size], **ranks, "tasks": tasks, **overrides})
     values = {**_SIZES[size], "tasks": tasks, **overrides}
     if family == "m3vit":
         values.setdefault("moe_blocks", tuple(range(1, values["depth"], 2)))

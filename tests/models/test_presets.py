@@ -6,18 +6,20 @@ import pytest
 import torch
 from torch import Tensor
 
-from slimpath.models import PRESETS, ConfigError, HeadConfig, MultiTaskModel, build_preset, preset_config
+from slimpath.models import PRESETS, ConfigError, HeadConfig, ModelConfig, MultiTaskModel, build_preset, preset_config
 from slimpath.models.flops import encoder_cost, head_cost, router_parameters
 
 
 @pytest.mark.parametrize(("size", "dim", "heads"), [("tiny", 192, 3), ("small", 384, 12), ("base", 768, 12)])
 def test_published_sizes(size: str, dim: int, heads: int, tasks: tuple[HeadConfig, ...]) -> None:
     config = preset_config(f"m3vit_{size}", tasks)
+    assert isinstance(config, ModelConfig)
     assert (config.dim, config.depth, config.heads) == (dim, 12, heads)
     assert (config.experts, config.top_k, config.expert_hidden) == (16, 4, dim)
     assert config.moe_blocks == (1, 3, 5, 7, 9, 11)
     assert (config.patch, config.mlp_ratio, config.gate_mode) == (16, 4.0, "softmax_topk")
     dense = preset_config(f"vit_{size}", tasks)
+    assert isinstance(dense, ModelConfig)
     assert (dense.dim, dense.depth, dense.heads, dense.moe_blocks) == (dim, 12, heads, ())
 
 
@@ -32,6 +34,7 @@ def test_preset_holds_exactly_the_parameters_it_is_said_to(name: str, tasks: tup
         model = build_preset(name, tasks)
     config = model.config
     expected = encoder_cost(config).parameters + len(model.routers) * router_parameters(config)
+    expected += len(model.adapters) * sum(site.numbers for site in model.encoder.sites())
     expected += sum(head_cost(config, task).parameters for task in tasks)
     assert sum(parameter.numel() for parameter in model.parameters()) == expected
 
@@ -50,6 +53,7 @@ def test_unknown_preset_names_the_known_ones(tasks: tuple[HeadConfig, ...]) -> N
 
 def test_any_field_can_be_overridden(tasks: tuple[HeadConfig, ...]) -> None:
     config = preset_config("m3vit_micro", tasks, depth=2, moe_blocks=(0,), image_hw=(48, 32))
+    assert isinstance(config, ModelConfig)
     assert (config.depth, config.moe_blocks, config.image_hw) == (2, (0,), (48, 32))
     assert preset_config("m3vit_micro", tasks, depth=6).moe_blocks == (1, 3, 5)
 

@@ -16,11 +16,15 @@ def test_public_names() -> None:
         "ModelOutput",
         "MultiTaskModel",
         "PRESETS",
+        "SwinConfig",
         "activate",
         "build_preset",
+        "folded",
+        "freeze_pretrained_",
         "load_checkpoint",
         "preset_config",
         "save_checkpoint",
+        "trainable_parameters",
     ]
     assert all(hasattr(models, name) for name in models.__all__)
 

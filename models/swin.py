@@ -1,0 +1,165 @@
+"""The Swin encoder with task branches: big products once per image, what a task adds once per row.
+
+Sources: Liu et al. 2021 (Swin); Agiza et al. 2024 (MTLoRA): in the last block of each stage every task has a branch of
+its own, which adds low-rank products of the task to the products that all share, and which does not feed the next
+stage. Nested widths as in docs/architecture.md.
+Axes: I images, B rows (an image with one task), N tokens, D channels, T tokens of all images, U kept units, S tokens of
+a window, P numbers of a task's adapters.
+"""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .adapters import RowAdapters, Site
+from .encoder import Features
+from .swin_config import STAGES, SwinConfig
+from .swin_layers import NORM_EPS, Parts, PatchMerging, SharedMlp, WindowAttention, joined, shift_mask
+from .widths import kept
+
+
+class SwinBlock(nn.Module):
+    """Pre-norm block of windowed attention and a feed-forward part; the last of a stage may branch by task."""
+
+    def __init__(self, config: SwinConfig, stage: int, index: int) -> None:
+        super().__init__()
+        last = index == config.depths[stage] - 1
+        self.branches = last and config.per_task
+        self.site, self.rank, self.task_scale = f"stage{stage}", config.task_ranks[stage], config.task_scales[stage]
+        self.shift = config.stage_shift(stage) if index % 2 else 0
+        split = self.branches and config.adapter_mode == "matrix"
+        self.leaf = self.branches and stage == STAGES - 1  # nothing reads its shared output
+        dim = config.stage_dim(stage)
+        self.norm1 = nn.LayerNorm(dim, eps=NORM_EPS)
+        self.attn = WindowAttention(config, stage, split=split)
+        self.norm2 = nn.LayerNorm(dim, eps=NORM_EPS)
+        self.mlp = SharedMlp(config, stage, split=split, drop_down=split and self.leaf)
+
+    def forward(self, tokens_IND: Tensor, grid_hw: tuple[int, int], mask: Tensor | None, width: float) -> Tensor:
+        """The shared path alone."""
+        mixed_TU = self._mix(tokens_IND, grid_hw, mask, width)
+        tokens = tokens_IND + joined(self.attn.project(mixed_TU)).reshape(tokens_IND.shape)
+        return tokens + self.mlp(self.norm2(tokens).flatten(0, 1), width).reshape(tokens.shape)
+
+    def branch(
+        self,
+        tokens_IND: Tensor,
+        grid_hw: tuple[int, int],
+        mask: Tensor | None,
+        width: float,
+        index_B: Tensor,
+        adapters: RowAdapters,
+    ) -> tuple[Tensor | None, Tensor]:
+        """The shared path (nothing in the last stage), and each row's branch.
+
+        A branch takes the frozen products without the shared adapter (`matrix`), or with it (`matrixv2`).
+        """
+        shape, scale = tokens_IND.shape, self.task_scale
+        mixed_TU = self._mix(tokens_IND, grid_hw, mask, width)
+        projected = self.attn.project(mixed_TU)
+        shared = tokens_IND + joined(projected).reshape(shape)
+        rows = (tokens_IND + self._seen(projected).reshape(shape)).index_select(0, index_B)
+        mixed_BNU = mixed_TU.reshape(*shape[:2], -1).index_select(0, index_B)
+        rows = rows + adapters(f"{self.site}_proj", mixed_BNU, scale)
+
+        lifted = self.mlp.lift(self.norm2(shared).flatten(0, 1), width)
+        lifted_BNU = self._seen(lifted).reshape(*shape[:2], -1).index_select(0, index_B)
+        hidden_BNU = F.gelu(lifted_BNU + adapters(f"{self.site}_fc1", self.norm2(rows), scale))
+        lowered = self.mlp.lower(F.gelu(joined(lifted)))
+        lowered_BND = self._seen(lowered).reshape(shape).index_select(0, index_B)
+        rows = rows + lowered_BND + adapters(f"{self.site}_fc2", hidden_BNU, scale)
+        return None if self.leaf else shared + joined(lowered).reshape(shape), rows
+
+    def _seen(self, parts: Parts) -> Tensor:
+        """What branches see of a product: the frozen part alone, unless the mode gives them the shared adapter, too."""
+        return parts[0] if self.attn.split else joined(parts)
+
+    def sites(self, width: float) -> list[Site]:
+        """Where a task's adapters go, in the order in which it brings them; their rank is the stage's."""
+        if not self.branches:
+            return []
+        dim = self.norm1.normalized_shape[0]
+        units, hidden = kept(self.attn.heads, width) * self.attn.head_dim, kept(self.mlp.hidden, width)
+        shapes = {"proj": (units, dim), "fc1": (dim, hidden), "fc2": (hidden, dim)}
+        return [Site(f"{self.site}_{name}", *shape, self.rank) for name, shape in shapes.items()]
+
+    def _mix(self, tokens_IND: Tensor, grid_hw: tuple[int, int], mask: Tensor | None, width: float) -> Tensor:
+        maps = self.norm1(tokens_IND).unflatten(1, grid_hw)
+        return self.attn.mix(maps, self.shift, mask if self.shift else None, width)
+
+
+class SwinStage(nn.Module):
+    """Blocks on one grid, then patch merging (not in the last stage)."""
+
+    mask: Tensor | None
+
+    def __init__(self, config: SwinConfig, stage: int) -> None:
+        super().__init__()
+        self.grid_hw = config.stage_grid(stage)
+        self.blocks = nn.ModuleList([SwinBlock(config, stage, index) for index in range(config.depths[stage])])
+        self.merge = PatchMerging(config, stage) if stage < STAGES - 1 else None
+        shift = config.stage_shift(stage)
+        mask = shift_mask(self.grid_hw, config.stage_window(stage), shift) if shift else None
+        self.register_buffer("mask", mask, persistent=False)
+
+    def forward(
+        self, tokens_IND: Tensor, index_B: Tensor, adapters: RowAdapters | None, width: float
+    ) -> tuple[Tensor, Tensor]:
+        """What the next stage reads (of the last stage: nothing of meaning), and the feature level of every row."""
+        rows = None
+        for block in self.blocks:
+            assert isinstance(block, SwinBlock)
+            if block.branches and adapters is not None:
+                shared, rows = block.branch(tokens_IND, self.grid_hw, self.mask, width, index_B, adapters)
+                tokens_IND = tokens_IND if shared is None else shared
+            else:
+                tokens_IND = block(tokens_IND, self.grid_hw, self.mask, width)
+        if self.merge is not None:
+            tokens_IND = self.merge(tokens_IND, self.grid_hw)
+            rows = None if rows is None else self.merge(rows, self.grid_hw)
+        return tokens_IND, tokens_IND.index_select(0, index_B) if rows is None else rows
+
+
+class SwinEncoder(nn.Module):
+    """Images to four feature levels, one row per (image, task). Task adapters are inputs, no part of the graph."""
+
+    def __init__(self, config: SwinConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.patch_embed = nn.Conv2d(3, config.dim, kernel_size=config.patch, stride=config.patch)
+        self.embed_norm = nn.LayerNorm(config.dim, eps=NORM_EPS)
+        self.stages = nn.ModuleList([SwinStage(config, stage) for stage in range(STAGES)])
+
+    def forward(
+        self, image_I3HW: Tensor, image_index_B: Tensor, adapter_BP: Tensor | None = None, *, width: float = 1.0
+    ) -> Features:
+        """Run the stages.
+
+        Args:
+            image_I3HW: Normalised images at the size of the configuration.
+            image_index_B: Which image each row works on, int64.
+            adapter_BP: Adapters of each row's task, flat; see `MultiTaskModel.row_inputs`.
+            width: Share of heads and hidden units that is kept.
+
+        Returns:
+            The deepest level as `tokens_BND` (it has no class token), the others as `levels`, shallowest first; the
+            embedded patches as `detail_ICHW` if the heads want them.
+        """
+        tokens = self.embed_norm(self.patch_embed(image_I3HW).flatten(2).transpose(1, 2))
+        wanted = self.config.detail_channels
+        detail = tokens.transpose(1, 2).unflatten(2, self.config.grid_hw) if wanted else None
+        adapters = None if adapter_BP is None else RowAdapters(adapter_BP, self.sites(width))
+        levels = []
+        for stage in self.stages:
+            tokens, rows = stage(tokens, image_index_B, adapters, width)
+            levels.append(rows)
+        return Features(levels[-1], detail, [], tuple(levels[: self.config.levels]))
+
+    def sites(self, width: float = 1.0) -> list[Site]:
+        """Where a task's adapters go at a width, in the order in which it brings them."""
+        blocks = [block for stage in self.stages for block in stage.blocks]  # type: ignore[union-attr]
+        return [site for block in blocks if isinstance(block, SwinBlock) for site in block.sites(width)]
+
+
+def same_windows(old: SwinConfig, new: SwinConfig) -> bool:
+    """Whether weights for one image size serve another: the bias tables depend on the windows."""
+    return all(old.stage_window(stage) == new.stage_window(stage) for stage in range(STAGES))
