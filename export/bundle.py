@@ -4,16 +4,30 @@ import hashlib
 import os
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from .. import __version__
 from ..models import MultiTaskModel, load_checkpoint
-from ..runtime.manifest import MANIFEST_FILE, SCHEMA_VERSION, GraphSpec, Manifest, Parity, WeightsSpec, encode_manifest
-from . import describe, parity, slim
+from ..models.fold import folded
+from ..models.swin import same_windows
+from ..models.swin_config import SwinConfig
+from ..runtime.bundles import graph_names as names
+from ..runtime.bundles.manifest import (
+    MANIFEST_FILE,
+    SCHEMA_VERSION,
+    ExpertPaths,
+    GraphSpec,
+    Manifest,
+    Parity,
+    WeightsSpec,
+    encode_manifest,
+)
+from . import coverage, describe, parity, slim
+from .coverage import Calibration
 from .errors import ExportError, ParityError, TargetExistsError
-from .graphs import trace_encoder, trace_head
+from .graphs import encoder_answers, trace_encoder, trace_head
 from .report import ExportReport, Progress, no_progress
 from .weights import WEIGHTS_FILE, WeightsFile, bundle_tensors
 
@@ -40,6 +54,8 @@ def export_bundle(
     widths: list[float] | None = None,
     check: bool = True,
     name: str | None = None,
+    calibration: Calibration | None = None,
+    expert_coverage: float = 1.0,
     progress: Progress = no_progress,
 ) -> ExportReport:
     """Write the bundle of a checkpoint; the folder appears whole or not at all.
@@ -48,10 +64,13 @@ def export_bundle(
         sizes: Input sizes (height, width); the size that the model was trained at by default.
         widths: Encoder and decoder widths; the model's by default.
         check: Run every graph in ONNX Runtime against the network and store the result.
+        calibration: Pictures on which the routers are watched; what each expert gets is stored in the manifest.
+        expert_coverage: Share of the router mass of these pictures that every task keeps in every MoE block; it can
+            reach no other experts than the fewest that have it. Below 1 it needs `calibration`.
 
     Raises:
         TargetExistsError: `out` exists.
-        ExportError: sizes or widths that the model cannot have.
+        ExportError: sizes or widths that the model cannot have, or a coverage without experts or pictures.
         ParityError: a graph differs from the network (nothing is left behind).
     """
     model, metadata = load_checkpoint(checkpoint)
@@ -63,6 +82,8 @@ def export_bundle(
         widths=widths,
         check=check,
         name=name or Path(checkpoint).stem,
+        calibration=calibration,
+        expert_coverage=expert_coverage,
         progress=progress,
     )
 
@@ -76,25 +97,38 @@ def export_model(
     widths: list[float] | None = None,
     check: bool = True,
     name: str = "model",
+    calibration: Calibration | None = None,
+    expert_coverage: float = 1.0,
     progress: Progress = no_progress,
 ) -> ExportReport:
     """`export_bundle` for a model in memory; `metadata` is what a checkpoint carries beside the weights."""
     if out.exists() or out.is_symlink():
         raise TargetExistsError(f"{out} exists; a bundle never changes once written: remove it or choose another place")
+    model = folded(model.eval())
     sizes = _checked_sizes(model, sizes)
-    model = model.eval()
+    check_widths(model, widths)
     out.parent.mkdir(parents=True, exist_ok=True)
     folder = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     try:
-        manifest = _write(model, metadata, folder, sizes, widths, check, name, progress)
+        paths = coverage.find_expert_paths(
+            model,
+            calibration,
+            expert_coverage,
+            describe.preprocessing(metadata),
+            sizes=sizes,
+            widths=describe.encoder_widths(model.config, widths),
+            progress=progress,
+        )
+        manifest = _write(model, metadata, folder, sizes, widths, check, name, progress, paths)
         folder.rename(out)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     errors = [graph.parity.max_abs_error for graph in manifest.graphs if graph.parity is not None]
     size = sum(file.stat().st_size for file in out.iterdir())
-    return ExportReport(out, size, manifest.weights.bytes, len(manifest.graphs), max(errors, default=None), True)
+    kept = {task: tuple(len(block.kept) for block in path.blocks) for task, path in paths.items()}
+    return ExportReport(out, size, manifest.weights.bytes, len(manifest.graphs), max(errors, default=None), True, kept)
 
 
 def _write(
@@ -106,9 +140,12 @@ def _write(
     check: bool,
     name: str,
     progress: Progress,
+    paths: dict[str, ExpertPaths],
 ) -> Manifest:
     config = model.config
-    weights = WeightsFile.write(folder / WEIGHTS_FILE, bundle_tensors(model, sizes))
+    open_biases = coverage.open_bias_tensors(model, paths)
+    model = coverage.restrict_routers(model, paths) if open_biases else model
+    weights = WeightsFile.write(folder / WEIGHTS_FILE, bundle_tensors(model, sizes) | open_biases)
     encoder_widths = describe.encoder_widths(config, widths)
     jobs = list(_jobs(model, sizes, encoder_widths, widths))
     graphs: list[GraphSpec] = []
@@ -122,12 +159,12 @@ def _write(
     manifest = Manifest(
         schema_version=SCHEMA_VERSION,
         name=name,
-        family="vit",
+        family=config.family,
         slimpath_version=__version__,
         licence=str(metadata.get("licence", "unknown")),
         tasks=describe.task_specs(config, metadata),
         preprocessing=describe.preprocessing(metadata),
-        encoder=describe.encoder_spec(config),
+        encoder=describe.encoder_spec(model, paths),
         sizes=tuple(sizes),
         widths=encoder_widths,
         graphs=tuple(graphs),
@@ -166,13 +203,16 @@ def _write_graph(
         size_hw=job.size_hw,
         width=job.width,
         task=job.task,
-        units=describe.encoder_units(config, job.width) if job.task is None else describe.head_units(config, job.width),
+        units=describe.encoder_units(config, job.width)
+        if job.task is None
+        else describe.head_units(config, config.task(job.task), job.width),
         bytes=path.stat().st_size,
         sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
         weight_bytes=referred,
         parameters=parameters,
         cost=cost,
         parity=_check_graph(model, job, path, case) if case is not None else None,
+        adapter_rows=describe.adapter_rows(model, job.width) if job.task is None else (),
     )
 
 
@@ -189,18 +229,18 @@ def _check_graph(model: MultiTaskModel, job: _Job, path: Path, head_case: parity
 
 def _check_encoder(model: MultiTaskModel, job: _Job, run: parity.Run) -> Parity:
     case = parity.encoder_case(model, job.width, parity.default_rows(model))
-    references = [value for value in (case.features.tokens_BND, case.features.detail_ICHW) if value is not None]
+    references = list(encoder_answers(case.features).values())
     answers = run({name: value.numpy() for name, value in case.inputs.items()})
     return parity.compare(answers, references, seed=case.seed, min_gap=case.min_gap)
 
 
 def _check_head(case: parity.EncoderCase, model: MultiTaskModel, job: _Job, run: parity.Run) -> Parity:
     assert job.task is not None
-    tokens, detail = case.features.tokens_BND, case.features.detail_ICHW
-    inputs = {"tokens": tokens}
-    if detail is not None and not model.config.task(job.task).pooled:
-        inputs["detail"] = detail[case.inputs["image_index"]]
-    reference = parity.head_reference(model, job.task, job.width, tokens, inputs.get("detail"))
+    inputs = parity.head_case(model, job.task, case)
+    levels = tuple(value for name, value in inputs.items() if name not in (names.TOKENS, names.DETAIL))
+    reference = parity.head_reference(
+        model, job.task, job.width, inputs[names.TOKENS], inputs.get(names.DETAIL), levels
+    )
     answers = run({name: value.numpy() for name, value in inputs.items()})
     return parity.compare(answers, [reference], seed=case.seed, min_gap=case.min_gap)
 
@@ -208,7 +248,19 @@ def _check_head(case: parity.EncoderCase, model: MultiTaskModel, job: _Job, run:
 def _checked_sizes(model: MultiTaskModel, sizes: list[tuple[int, int]] | None) -> list[tuple[int, int]]:
     patch = model.config.patch
     chosen = list(dict.fromkeys(sizes or [model.config.image_hw]))
+    if isinstance(model.config, SwinConfig):
+        for size in chosen:
+            if not same_windows(model.config, replace(model.config, image_hw=size)):
+                raise ExportError(f"{size[0]}x{size[1]} would need windows of another size than the model's")
+        return chosen
     for height, width in chosen:
         if height < patch or width < patch or height % patch or width % patch:
             raise ExportError(f"a size must be multiples of the patch, {patch}, got {height}x{width}")
     return chosen
+
+
+def check_widths(model: MultiTaskModel, widths: list[float] | None) -> None:
+    """A network that was never trained narrower (a converted one) is offered at full width only."""
+    narrower = [width for width in widths or () if width < 1]
+    if narrower and model.config.widths == (1.0,):
+        raise ExportError(f"this model was trained at full width only, got width {narrower[0]:g}; leave the widths out")

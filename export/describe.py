@@ -4,11 +4,14 @@ from typing import Any
 
 import msgspec
 
-from ..models import ModelConfig, MultiTaskModel
+from ..models import MultiTaskModel
+from ..models import adapters as low_rank
 from ..models.config import HeadConfig
+from ..models.families import AnyConfig
 from ..models.flops import encoder_cost, head_cost
+from ..models.swin_config import STAGES, SwinConfig
 from ..models.widths import kept, merged_widths
-from ..runtime.manifest import Cost, EncoderSpec, Preprocessing, RouterSpec
+from ..runtime.bundles.manifest import Cost, EncoderSpec, ExpertPaths, Preprocessing, RouterSpec
 from ..runtime.tasks import TaskSpec
 from .errors import ExportError
 
@@ -23,7 +26,7 @@ _UNITS = {
 }
 
 
-def task_specs(config: ModelConfig, metadata: dict[str, Any]) -> tuple[TaskSpec, ...]:
+def task_specs(config: AnyConfig, metadata: dict[str, Any]) -> tuple[TaskSpec, ...]:
     """The checkpoint's own description of each task where it has one, numbered classes where not.
 
     Raises:
@@ -35,7 +38,7 @@ def task_specs(config: ModelConfig, metadata: dict[str, Any]) -> tuple[TaskSpec,
         raise ExportError(f"the checkpoint's task descriptions are damaged: {error}") from error
     specs = []
     for head in config.tasks:
-        spec = described.get(head.name) or _plain_spec(head)
+        spec = described.get(head.name) or plain_spec(head)
         if (spec.kind, spec.channels) != (head.kind, head.channels):
             raise ExportError(
                 f"task '{head.name}' is described as {spec.kind} with {spec.channels} channels, "
@@ -45,7 +48,8 @@ def task_specs(config: ModelConfig, metadata: dict[str, Any]) -> tuple[TaskSpec,
     return tuple(specs)
 
 
-def _plain_spec(head: HeadConfig) -> TaskSpec:
+def plain_spec(head: HeadConfig) -> TaskSpec:
+    """A task in the words of the manifest, its classes numbered."""
     named = head.kind in ("classes", "image_classes")
     classes = tuple(f"class_{number}" for number in range(head.channels)) if named else ()
     return TaskSpec(head.name, head.kind, head.channels, classes=classes, unit=_UNITS[head.kind])
@@ -60,14 +64,17 @@ def preprocessing(metadata: dict[str, Any]) -> Preprocessing:
     return Preprocessing("letterbox", IMAGENET_MEAN, IMAGENET_STD, pad_rgb=(pad[0], pad[1], pad[2]))
 
 
-def encoder_spec(config: ModelConfig) -> EncoderSpec:
-    """Dimensions and the names of every task's routers in the weights file."""
-    routers = {}
+def encoder_spec(model: MultiTaskModel, paths: dict[str, ExpertPaths] | None = None) -> EncoderSpec:
+    """Dimensions, the names of every task's routers in the weights file, and the task's expert paths if measured."""
+    config, routers = model.config, {}
     if config.moe_blocks:
         levels = range(len(config.moe_blocks))
         for task in config.task_names:
             weights = tuple(f"routers.{task}.weight.{level}" for level in levels)
-            routers[task] = RouterSpec(weights, tuple(f"routers.{task}.bias.{level}" for level in levels))
+            biases = tuple(f"routers.{task}.bias.{level}" for level in levels)
+            routers[task] = RouterSpec(weights, biases, (paths or {}).get(task))
+    if isinstance(config, SwinConfig):
+        return _swin_spec(config, _adapter_names(model))
     experts, top_k = (config.experts, config.top_k) if config.moe_blocks else (0, 0)
     return EncoderSpec(
         dim=config.dim,
@@ -79,11 +86,40 @@ def encoder_spec(config: ModelConfig) -> EncoderSpec:
         top_k=top_k,
         detail_channels=config.detail_channels,
         routers=routers,
+        adapters=_adapter_names(model),
     )
 
 
-def encoder_widths(config: ModelConfig, widths: list[float] | None) -> tuple[float, ...]:
+def _swin_spec(config: SwinConfig, adapters: dict[str, tuple[str, ...]]) -> EncoderSpec:
+    strides = [config.image_hw[0] // config.level_grid(level)[0] for level in range(STAGES)]
+    levels = tuple((stride, config.level_dim(level)) for level, stride in enumerate(strides))
+    return EncoderSpec(
+        dim=config.feature_dim,
+        depth=sum(config.depths),
+        heads=max(config.heads),
+        patch=config.patch,
+        detail_channels=config.detail_channels,
+        adapters=adapters,
+        levels=levels if config.levels else levels[-1:],
+    )
+
+
+def _adapter_names(model: MultiTaskModel) -> dict[str, tuple[str, ...]]:
+    """Names of every task's adapters in the weights file, in the order in which the graph reads them."""
+    sites = model.encoder.sites()
+    parts = [f"{site.name}.{part}" for site in sites for part in ("down", "up")]
+    return {task: tuple(f"adapters.{task}.{part}" for part in parts) for task in model.adapters}
+
+
+def adapter_rows(model: MultiTaskModel, width: float) -> tuple[int, ...]:
+    """Rows that an encoder graph reads of each of these tensors."""
+    return low_rank.adapter_rows(model.encoder.sites(width))
+
+
+def encoder_widths(config: AnyConfig, widths: list[float] | None) -> tuple[float, ...]:
     """Encoder widths that differ in at least one layer."""
+    if isinstance(config, SwinConfig):
+        return merged_widths(widths or config.widths, list(encoder_units(config, 1.0).values()))
     units = [config.heads]
     units += [config.mlp_hidden] if len(config.moe_blocks) < config.depth else []
     units += [config.expert_hidden] if config.moe_blocks else []
@@ -91,20 +127,29 @@ def encoder_widths(config: ModelConfig, widths: list[float] | None) -> tuple[flo
     return merged_widths(widths or config.widths, units)
 
 
-def head_widths(config: ModelConfig, head: HeadConfig, widths: list[float] | None) -> tuple[float, ...]:
-    """Decoder widths of a task that differ in at least one layer."""
+def head_widths(config: AnyConfig, head: HeadConfig, widths: list[float] | None) -> tuple[float, ...]:
+    """Decoder widths of a task that differ in at least one layer; published decoders have one."""
+    if head.decoder != "native":
+        return (1.0,)
     units = [2 * config.decoder_hidden] if head.pooled else [2 * config.decoder_hidden, config.decoder_hidden]
     return merged_widths(widths or config.widths, units)
 
 
-def encoder_units(config: ModelConfig, width: float) -> dict[str, int]:
+def encoder_units(config: AnyConfig, width: float) -> dict[str, int]:
+    """Units that a width keeps of every kind of layer."""
+    if isinstance(config, SwinConfig):
+        units = {f"heads_{stage}": kept(config.heads[stage], width) for stage in range(STAGES)}
+        return units | {f"hidden_{stage}": kept(config.mlp_hidden(stage), width) for stage in range(STAGES)}
     units = {"heads": kept(config.heads, width), "hidden": kept(config.mlp_hidden, width)}
     if config.moe_blocks:
         units["expert_hidden"] = kept(config.expert_hidden, width)
     return units
 
 
-def head_units(config: ModelConfig, width: float) -> dict[str, int]:
+def head_units(config: AnyConfig, head: HeadConfig, width: float) -> dict[str, int]:
+    """Units that a width keeps of a decoder; a published one has no others to drop."""
+    if head.decoder != "native":
+        return {}
     return {"hidden": kept(config.decoder_hidden, width), "coarse_hidden": kept(2 * config.decoder_hidden, width)}
 
 

@@ -15,11 +15,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..models import MultiTaskModel, activate
+from ..models import MultiTaskModel, heads
 from ..models.encoder import Features
 from ..models.moe import Routing
-from ..runtime.manifest import Parity
+from ..runtime.bundles.manifest import Parity
 from .errors import ParityError
+from .graphs import encoder_answers, head_reads
 
 MIN_GAP = 2e-5
 TOLERANCE = 1e-4
@@ -63,36 +64,27 @@ def encoder_case(model: MultiTaskModel, width: float, rows: list[tuple[str, int]
     Raises:
         ParityError: no seed gave clear routing (a router whose experts are all equally likely, for example).
     """
+    tasks, top_k_B = [task for task, _ in rows], torch.tensor([top_k for _, top_k in rows])
     if not model.config.moe_blocks:
         image, index = example_image(model, seed), torch.zeros(len(rows), dtype=torch.long)
-        inputs = {"image": image, "image_index": index}
-        return EncoderCase(
-            inputs, model.encoder(image, index, width=width), tuple(task for task, _ in rows), seed, None
-        )
+        inputs = {"image": image, "image_index": index, **model.row_inputs(tasks, width)}
+        return EncoderCase(inputs, model.encode(image, index, tasks, width=width), tuple(tasks), seed, None)
     images, gaps, used = [], [], seed
     for task, top_k in rows:
         used, gap = _clear_seed(model, width, task, top_k, used)
         images.append(example_image(model, used))
         gaps.append(gap)
         used += 1
-    router, bias = model.stacked_routers([task for task, _ in rows])
-    assert router is not None and bias is not None
-    inputs = {
-        "image": torch.cat(images),
-        "image_index": torch.arange(len(rows)),
-        "top_k": torch.tensor([top_k for _, top_k in rows]),
-        "router": router,
-        "router_bias": bias,
-    }
-    features = model.encoder(*inputs.values(), width=width)
-    return EncoderCase(inputs, features, tuple(task for task, _ in rows), seed, min(gaps))
+    image, index = torch.cat(images), torch.arange(len(rows))
+    inputs = {"image": image, "image_index": index, "top_k": top_k_B, **model.row_inputs(tasks, width)}
+    features = model.encode(image, index, tasks, top_k_B, width=width)
+    return EncoderCase(inputs, features, tuple(tasks), seed, min(gaps))
 
 
 def _clear_seed(model: MultiTaskModel, width: float, task: str, top_k: int, first: int) -> tuple[int, float]:
-    router, bias = model.stacked_routers([task])
     index, top_k_B = torch.zeros(1, dtype=torch.long), torch.tensor([top_k])
     for seed in range(first, first + MAX_SEEDS):
-        features = model.encoder(example_image(model, seed), index, top_k_B, router, bias, width=width)
+        features = model.encode(example_image(model, seed), index, [task], top_k_B, width=width)
         gap = min(routing_gap(routing, top_k) for routing in features.routings)
         if gap >= MIN_GAP:
             return seed, gap
@@ -106,9 +98,24 @@ def default_rows(model: MultiTaskModel) -> list[tuple[str, int]]:
 
 
 @torch.no_grad()
-def head_reference(model: MultiTaskModel, task: str, width: float, tokens: Tensor, detail: Tensor | None) -> Tensor:
+def head_reference(
+    model: MultiTaskModel,
+    task: str,
+    width: float,
+    tokens: Tensor,
+    detail: Tensor | None,
+    levels: tuple[Tensor, ...] = (),
+) -> Tensor:
     """The task's answer in its unit, by torch."""
-    return activate(model.config.task(task).kind, model.heads[task](tokens, detail, width))
+    return heads.answer(model.config.task(task), model.heads[task](tokens, detail, width, levels))
+
+
+def head_case(model: MultiTaskModel, task: str, case: EncoderCase) -> dict[str, Tensor]:
+    """What a task's head reads of a case, for all of its rows, by name and in order."""
+    given = encoder_answers(case.features)
+    if case.features.detail_ICHW is not None:
+        given["detail"] = case.features.detail_ICHW[case.inputs["image_index"]]
+    return {name: given[name] for name in head_reads(model, task)}
 
 
 def compare(answers: list[np.ndarray], references: list[Tensor], *, seed: int, min_gap: float | None) -> Parity:

@@ -1,4 +1,7 @@
-"""Back from a bundle to the network it was exported from, for parity tests, evaluation and further training."""
+"""Back from a bundle to the network it was exported from, for parity tests, evaluation and further training.
+
+Where expert paths leave experts out, it is the network that the bundle runs: its routers cannot reach them either.
+"""
 
 from typing import Any
 
@@ -6,10 +9,11 @@ import msgspec
 import torch
 from safetensors.torch import load_file
 
-from ..models import ModelConfig, MultiTaskModel
+from ..models import MultiTaskModel
 from ..models.checkpoint import load_weights
-from ..runtime.bundle import Bundle
-from .weights import POSITION, position_name
+from ..models.families import config_from_dict
+from ..runtime.bundles.bundle import Bundle
+from .weights import PER_SIZE, POSITION, stored_name
 
 
 def model_from_bundle(bundle: Bundle, size_hw: tuple[int, int] | None = None) -> tuple[MultiTaskModel, dict[str, Any]]:
@@ -20,14 +24,17 @@ def model_from_bundle(bundle: Bundle, size_hw: tuple[int, int] | None = None) ->
         CheckpointError: the weights do not fit it.
     """
     manifest = bundle.manifest
-    config = ModelConfig.from_dict(manifest.model)
+    config = config_from_dict(manifest.model)
     size = size_hw or (config.image_hw if config.image_hw in manifest.sizes else manifest.sizes[0])
     tensors = load_file(str(bundle.path / manifest.weights.file))
-    position = tensors.pop(position_name(size))
-    for other in manifest.sizes:
-        tensors.pop(position_name(other), None)
-    tensors[POSITION] = position
-    model = MultiTaskModel(ModelConfig.from_dict({**manifest.model, "image_hw": size}))
+    position = tensors.get(stored_name(POSITION, size))
+    opened = (name for router in manifest.encoder.routers.values() if router.paths for name in router.paths.open_biases)
+    sized = (stored_name(name, other) for name in PER_SIZE for other in manifest.sizes)
+    for surplus in (*sized, *opened):
+        tensors.pop(surplus, None)
+    if position is not None:
+        tensors[POSITION] = position
+    model = MultiTaskModel(config_from_dict({**manifest.model, "image_hw": size}))
     load_weights(model, {name: torch.as_tensor(value) for name, value in tensors.items()}, source=str(bundle.path))
     metadata = {
         "tasks": msgspec.to_builtins(manifest.tasks),

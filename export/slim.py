@@ -9,7 +9,7 @@ from pathlib import Path
 import onnx_ir as ir
 
 from .errors import GraphBuildError
-from .weights import POSITION, WEIGHTS_FILE, WeightsFile, position_name
+from .weights import WEIGHTS_FILE, WeightsFile, stored_name
 
 #: Constants up to this size may live in a graph; anything larger must be a reference into the weights.
 INLINE_LIMIT_BYTES = 1024
@@ -26,7 +26,7 @@ def refer_to_weights(model: ir.Model, weights: WeightsFile, size_hw: tuple[int, 
     for name, value in list(model.graph.initializers.items()):
         tensor = value.const_value
         assert tensor is not None
-        stored = position_name(size_hw) if name == POSITION else name
+        stored = stored_name(name, size_hw)
         if stored in weights.offsets:
             offset, length = weights.prefix_of(stored, tensor.numpy())
             value.const_value = ir.ExternalTensor(

@@ -15,10 +15,13 @@ import onnx_ir as ir
 import torch
 from torch import Tensor, nn
 
-from ..models import MultiTaskModel, activate, load_checkpoint
-from ..models.encoder import narrowed
+from ..models import MultiTaskModel, heads, load_checkpoint
+from ..models.encoder import Features, narrowed
+from ..models.fold import folded
+from ..models.model import run_encoder
 from ..models.widths import kept
 from . import describe, parity, slim
+from .bundle import check_widths
 from .errors import ExportError, ParityError, TargetExistsError
 from .graphs import trace
 from .letterbox import Letterbox
@@ -28,7 +31,7 @@ CONTENT_BOX = "content_box"
 
 
 class Standalone(nn.Module):
-    """A whole configuration as one network: letterbox, encoder with the tasks' routers built in, heads, units."""
+    """A whole configuration as one network: letterbox, encoder with what the tasks bring built in, heads, units."""
 
     def __init__(self, model: MultiTaskModel, letterbox: Letterbox, tasks: list[str], width: float, top_k: int) -> None:
         super().__init__()
@@ -36,26 +39,32 @@ class Standalone(nn.Module):
         self.encoder = narrowed(model.encoder, width)
         self.heads = nn.ModuleDict({task: narrowed(model.heads[task], width) for task in tasks})
         self.top_k = top_k
-        router, bias = model.stacked_routers(tasks)
-        self.register_buffer("router", None if router is None else router.detach())
-        self.register_buffer("router_bias", None if bias is None else bias.detach())
+        brought = model.row_inputs(tasks, width)
+        self.brought = tuple(brought)
+        for name, value in brought.items():
+            self.register_buffer(name, value.detach())
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         plane, box = self.letterbox(image)
-        rows = len(self.tasks)
-        index = torch.zeros(rows, dtype=torch.long)
-        top_k = torch.full((rows,), self.top_k) if self.router is not None else None
-        features = self.encoder(plane, index, top_k, self.router, self.router_bias)
+        features = self.encode(plane)
         answers = [self._answer(task, row, features) for row, task in enumerate(self.tasks)]
         return (*answers, box)
 
-    def _answer(self, task: str, row: int, features: "tuple[Tensor, Tensor | None, list]") -> Tensor:
-        tokens, detail = features[0][row : row + 1], features[1]
-        kind = self.config.task(task).kind
-        values = activate(kind, self.heads[task](tokens, detail))[0]
-        if kind == "classes":
+    def encode(self, plane_13HW: Tensor) -> Features:
+        """Features of one image, a row per task."""
+        rows = len(self.tasks)
+        index = torch.zeros(rows, dtype=torch.long)
+        top_k = torch.full((rows,), self.top_k) if self.config.moe_blocks else None
+        brought = {name: getattr(self, name) for name in self.brought}
+        return run_encoder(self.encoder, plane_13HW, index, top_k, brought)
+
+    def _answer(self, task: str, row: int, features: Features) -> Tensor:
+        tokens, levels = features.tokens_BND[row : row + 1], tuple(level[row : row + 1] for level in features.levels)
+        head = self.config.task(task)
+        values = heads.answer(head, self.heads[task](tokens, features.detail_ICHW, 1.0, levels))[0]
+        if head.kind == "classes":
             return values.argmax(dim=0)
-        return values if kind in ("normals", "image_classes") else values[0]
+        return values if head.kind in ("normals", "image_classes") else values[0]
 
 
 def export_standalone(
@@ -77,19 +86,20 @@ def export_standalone(
         ParityError: the file differs from the network (nothing is left behind).
     """
     model, metadata = load_checkpoint(checkpoint)
+    model = folded(model)
     out = Path(out_file)
     if out.exists():
         raise TargetExistsError(f"{out} exists; remove it or choose another name")
     chosen, top_k = _checked(model, tasks, width, top_k)
-    size = size or model.config.image_hw
-    if size != model.config.image_hw:
-        model = model.resized(size)
+    size_hw: tuple[int, int] = size or model.config.image_hw
+    if size_hw != model.config.image_hw:
+        model = model.resized(size_hw)
     spec = describe.preprocessing(metadata)
     progress("tracing", 0, 2)
-    network = Standalone(model, Letterbox(spec, size), chosen, width, top_k).eval()
-    example = torch.randint(0, 256, (size[0] + 8, size[1] + 24, 3), dtype=torch.uint8)
+    network = Standalone(model, Letterbox(spec, size_hw), chosen, width, top_k).eval()
+    example = torch.randint(0, 256, (size_hw[0] + 8, size_hw[1] + 24, 3), dtype=torch.uint8)
     auto = torch.export.Dim.DYNAMIC
-    traced = trace(network, {"image": example}, [*chosen, CONTENT_BOX], dynamic=({0: auto, 1: auto},))
+    traced = trace(network, {"image": example}, [*chosen, CONTENT_BOX], dynamic={"image": {0: auto, 1: auto}})
     slim.strip(traced)
     traced.metadata_props["slimpath"] = json.dumps(_label(model, metadata, chosen, width, top_k))
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -111,7 +121,8 @@ def _checked(model: MultiTaskModel, tasks: list[str] | None, width: float, top_k
     unknown = [task for task in chosen if task not in config.task_names]
     if unknown:
         raise ExportError(f"unknown task {', '.join(unknown)}; this model has {', '.join(config.task_names)}")
-    kept(config.heads, width)
+    kept(1, width)
+    check_widths(model, [width])
     largest = config.top_k if config.moe_blocks else 1
     if top_k is not None and not 1 <= top_k <= largest:
         raise ExportError(f"top_k must lie in 1..{largest}, got {top_k}")
@@ -153,12 +164,9 @@ def _clear_image(network: Standalone, height: int, width: int, seed: int) -> Ten
         coarse = torch.rand(1, 3, 1 + height // 8, 1 + width // 8, generator=generator)
         picture = torch.nn.functional.interpolate(coarse, size=(height, width), mode="bilinear", align_corners=False)
         image = (picture[0].permute(1, 2, 0) * 255).round().to(torch.uint8)
-        if network.router is None:
+        if not network.config.moe_blocks:
             return image
-        rows = len(network.tasks)
-        index, top_k = torch.zeros(rows, dtype=torch.long), torch.full((rows,), network.top_k)
-        plane = network.letterbox(image)[0]
-        features = network.encoder(plane, index, top_k, network.router, network.router_bias)
+        features = network.encode(network.letterbox(image)[0])
         if min(parity.routing_gap(routing, network.top_k) for routing in features.routings) >= parity.MIN_GAP:
             return image
     raise ParityError(f"no picture among {parity.MAX_SEEDS} routes clearly (gap >= {parity.MIN_GAP})")

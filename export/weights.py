@@ -4,7 +4,7 @@ import hashlib
 import json
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,8 @@ from safetensors.torch import save_file
 
 from ..models import MultiTaskModel
 from ..models.encoder import resample_position
+from ..models.swin_config import STAGES, SwinConfig
+from ..models.swin_layers import shift_mask
 from .errors import GraphBuildError
 
 WEIGHTS_FILE = "weights.safetensors"
@@ -20,18 +22,47 @@ POSITION = "encoder.position"
 
 
 def position_name(size_hw: tuple[int, int]) -> str:
-    """Name of the position embedding of one input size; the only tensor that sizes do not share."""
+    """Name of the position embedding of one input size."""
     return f"{POSITION}.{size_hw[0]}x{size_hw[1]}"
 
 
+def mask_name(stage: int) -> str:
+    """Name, in a graph, of the mask of a Swin stage's shifted windows."""
+    return f"encoder.stages.{stage}.mask"
+
+
+#: What sizes do not share. All else is stored once.
+PER_SIZE: frozenset[str] = frozenset({POSITION, *(mask_name(stage) for stage in range(STAGES))})
+
+
+def stored_name(name: str, size_hw: tuple[int, int]) -> str:
+    """Name in the weights file of a tensor that the graphs of a size call `name`."""
+    return f"{name}.{size_hw[0]}x{size_hw[1]}" if name in PER_SIZE else name
+
+
 def bundle_tensors(model: MultiTaskModel, sizes: list[tuple[int, int]]) -> dict[str, torch.Tensor]:
-    """Every tensor of the weights file by name: the checkpoint's, its position embedding once per size."""
+    """Every tensor of the weights file by name: the checkpoint's, and once per size what depends on the size: the
+    position embedding of a ViT, the masks of a Swin's shifted windows."""
+    config = model.config
     tensors = {name: value.detach().float().contiguous() for name, value in model.state_dict().items()}
-    position, patch = tensors.pop(POSITION), model.config.patch
+    if isinstance(config, SwinConfig):
+        return tensors | {name: mask for size in sizes for name, mask in _masks(config, size).items()}
+    position, patch = tensors.pop(POSITION), config.patch
     for height, width in sizes:
         grid = (height // patch, width // patch)
-        tensors[position_name((height, width))] = resample_position(position, model.config.grid_hw, grid).contiguous()
+        tensors[position_name((height, width))] = resample_position(position, config.grid_hw, grid).contiguous()
     return tensors
+
+
+def _masks(config: SwinConfig, size_hw: tuple[int, int]) -> dict[str, torch.Tensor]:
+    sized = replace(config, image_hw=size_hw)
+    return {
+        stored_name(mask_name(stage), size_hw): shift_mask(
+            sized.stage_grid(stage), sized.stage_window(stage), sized.stage_shift(stage)
+        )
+        for stage in range(STAGES)
+        if sized.stage_shift(stage)
+    }
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .budget import Budget, parse_budget
-    from .bundle import Bundle
-    from .bundled import bundled_path
+    from .bundles.bundle import Bundle
+    from .bundles.bundled import bundled_path
+    from .bundles.manifest import Manifest
     from .engine import Engine
     from .errors import (
         BackendError,
@@ -18,24 +18,26 @@ if TYPE_CHECKING:
         ImageError,
         InfeasibleBudgetError,
         ManifestError,
+        ProfileError,
         SizeError,
         SlimpathError,
         TaskError,
         WeightsError,
     )
-    from .images import LoadedImage, load_image
-    from .manifest import Manifest
-    from .planner import Plan, Planner
-    from .preprocess import Placement
+    from .imaging.images import LoadedImage, load_image
+    from .imaging.preprocess import Placement
+    from .planning.budget import Budget, parse_budget
+    from .planning.planner import Plan, Planner
+    from .profiling.profile import Profile
     from .request import Request
     from .result import Result
     from .tasks import TaskSpec, parse_tasks
 
 _HOME = {
-    "Budget": "budget",
-    "parse_budget": "budget",
-    "Bundle": "bundle",
-    "bundled_path": "bundled",
+    "Budget": "planning.budget",
+    "parse_budget": "planning.budget",
+    "Bundle": "bundles.bundle",
+    "bundled_path": "bundles.bundled",
     "Engine": "engine",
     "BackendError": "errors",
     "BudgetError": "errors",
@@ -44,16 +46,18 @@ _HOME = {
     "ImageError": "errors",
     "InfeasibleBudgetError": "errors",
     "ManifestError": "errors",
+    "ProfileError": "errors",
     "SizeError": "errors",
     "SlimpathError": "errors",
     "TaskError": "errors",
     "WeightsError": "errors",
-    "LoadedImage": "images",
-    "load_image": "images",
-    "Manifest": "manifest",
-    "Plan": "planner",
-    "Planner": "planner",
-    "Placement": "preprocess",
+    "LoadedImage": "imaging.images",
+    "load_image": "imaging.images",
+    "Manifest": "bundles.manifest",
+    "Plan": "planning.planner",
+    "Planner": "planning.planner",
+    "Placement": "imaging.preprocess",
+    "Profile": "profiling.profile",
     "Request": "request",
     "Result": "result",
     "TaskSpec": "tasks",
@@ -75,6 +79,8 @@ __all__ = [
     "Placement",
     "Plan",
     "Planner",
+    "Profile",
+    "ProfileError",
     "Request",
     "Result",
     "SizeError",

@@ -1,8 +1,9 @@
-"""How many CPUs this process may really use: its affinity, and the quota of its control group."""
+"""How many CPUs this process may really use: its affinity, and the quota of its control group (version 1 or 2)."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 
@@ -16,25 +17,42 @@ def usable_cpus(root: Path = Path("/")) -> int:
         count = len(os.sched_getaffinity(0))
     except AttributeError:  # not on this system
         count = os.cpu_count() or 1
-    quota = _quota(root)
+    quota = min(_quotas(root), default=None)
     return max(1, count if quota is None else min(count, -int(-quota // 1)))
 
 
-def _quota(root: Path) -> float | None:
-    """The least quota of our control group and those around it, in CPUs; None where there is none."""
+def group_folders(controller: str, root: Path = Path("/")) -> Iterator[tuple[int, Path]]:
+    """(version, folder) of the control groups that hold this process, ours first, then those around it.
+
+    Args:
+        controller: "cpu" or "memory"; version 2 has one tree for all of them.
+    """
     try:
         lines = (root / "proc/self/cgroup").read_text().splitlines()
     except OSError:
-        return None
-    paths = [line[3:].strip("/") for line in lines if line.startswith("0::")]
-    group = Path(paths[0]) if paths else Path()
-    quotas = [_read_quota(root / "sys/fs/cgroup" / folder / "cpu.max") for folder in (group, *group.parents)]
-    return min((quota for quota in quotas if quota is not None), default=None)
+        return
+    for line in lines:
+        number, _, rest = line.partition(":")
+        names, _, path = rest.partition(":")
+        if (number, names) == ("0", ""):
+            version, mounts = 2, [root / "sys/fs/cgroup"]
+        elif controller in names.split(","):  # mounted by the controller's name, or by all that share the tree
+            version, mounts = 1, [root / "sys/fs/cgroup" / name for name in dict.fromkeys((controller, names))]
+        else:
+            continue
+        group = Path(path.strip("/"))
+        yield from ((version, mount / folder) for mount in mounts for folder in (group, *group.parents))
 
 
-def _read_quota(path: Path) -> float | None:
-    try:
-        quota, period = path.read_text().split()
-        return int(quota) / int(period)
-    except (OSError, ValueError, ZeroDivisionError):  # no such file, or "max": no quota
-        return None
+def _quotas(root: Path) -> Iterator[float]:
+    """In CPUs, of every group that has one."""
+    for version, folder in group_folders("cpu", root):
+        try:
+            if version == 2:
+                quota, period = (folder / "cpu.max").read_text().split()
+            else:
+                quota, period = ((folder / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period"))
+            if int(quota) > 0:  # version 1 says -1 for none
+                yield int(quota) / int(period)
+        except (OSError, ValueError, ZeroDivisionError):  # no such file, or "max": no quota
+            continue

@@ -1,8 +1,8 @@
 """A bundle becomes answers: plan, load, encode once, decode per task.
 
 All tasks of an image run as one encoder batch whose rows share the image; rows differ in their task's routers. A batch
-of requests does the same over several images.
-Axes: I images, B encoder rows, R rows of one task, C channels, H height, W width.
+of requests does the same over several images. The files: `choosing` plans, `preparing` reads pictures, `batching`
+groups, `sessions` holds the loaded graphs, `execution` runs them, `answering` goes through all of it.
 """
 
 from __future__ import annotations
@@ -11,57 +11,71 @@ import os
 import threading
 from collections.abc import Iterable
 from functools import partial
-from time import perf_counter
 from typing import TYPE_CHECKING, Literal, overload
 
-import numpy as np
-
-from . import graph_names as names
 from .backends import make_backend
 from .backends.base import Backend, Session, Tier
-from .batching import Batch, Prepared, make_batches
-from .budget import Budget, BudgetRequest
-from .bundle import Bundle
-from .bundled import bundled_path
-from .errors import BackendError, GraphError, SizeError, SlimpathError
-from .images import MAX_PIXELS, ImageSource, load_image
-from .planner import Plan, Planner, SizeRequest
-from .postprocess import finish, softmax_classes, to_image
-from .preprocess import preprocess
+from .bundles.bundle import Bundle
+from .bundles.bundled import bundled_path
+from .bundles.manifest import GraphSpec
+from .errors import SlimpathError
+from .footprint.memory_report import MemoryReport, MemoryReporter
+from .imaging.images import MAX_PIXELS, ImageSource
+from .planning.budget import BudgetRequest
+from .planning.plan import Plan
+from .planning.planner import Planner
+from .planning.sizes import SizeRequest
 from .request import OutputSize, Request
 from .result import Result
-from .routing import Routers
-from .sessions import SessionPool
+from .running.answering import Answerer
+from .running.choosing import Chooser
+from .running.controller import Controller
+from .running.opening import open_profile, open_sessions
+from .running.preparing import MAX_OUTPUT_PIXELS, PixelLimits
+from .running.sessions import TierRequest
+from .running.warming import Progress, grey_request, warm
 from .tasks import TaskRequest, TaskSpec
 
 if TYPE_CHECKING:
-    from concurrent.futures import ThreadPoolExecutor
-
-MAX_OUTPUT_PIXELS = 16_000_000  # six tasks of a 16-megapixel picture are half a gigabyte of float32
-MAX_ROWS = 32  # of one encoder call: bounds its memory, and is past where batching still gains
+    from .planning.budget import Budget
+    from .profiling.profile import Profile
+    from .running.call_threads import CallThreads
 
 
 class Engine:
-    """Answers requests from one bundle. Safe to use from several threads; make it with `Engine.load`."""
+    """Answers requests from one bundle. Safe to use from several threads; make it with `Engine.load`.
+
+    Args:
+        tier: of the sessions, see `sessions`.
+        profile: what the graphs cost on this device; None for FLOPs alone. With one, a controller keeps limits in ms.
+        memory_limit_mb: of the whole process, in 1e6 bytes; None for none.
+    """
 
     def __init__(
         self,
         bundle: Bundle,
         backend: Backend,
         *,
-        tier: Tier = "packed",
+        tier: TierRequest = "auto",
+        profile: Profile | None = None,
+        memory_limit_mb: float | None = None,
         max_pixels: float = MAX_PIXELS,
         max_output_pixels: float = MAX_OUTPUT_PIXELS,
     ) -> None:
         self.bundle = bundle
-        self.planner = Planner(bundle.manifest)
-        self.max_pixels = max_pixels
-        self.max_output_pixels = max_output_pixels
-        self._sessions = SessionPool(bundle, backend, tier=tier)
-        self._routers = Routers(bundle)
+        self.backend = backend
+        self.profile = profile
+        self.profile_refusal = ""
+        self.planner = Planner(bundle.manifest, profile)
+        self.sessions, model = open_sessions(bundle, backend, tier, memory_limit_mb)
+        self._tier: TierRequest = tier
+        controller = None if profile is None else Controller(headroom=profile.headroom)
+        self._chooser = Chooser(self.planner, controller, model, memory_limit_mb)
+        self._answerer = Answerer(bundle, self.sessions, self._chooser, PixelLimits(max_pixels, max_output_pixels))
+        self._reporter = MemoryReporter(bundle, model, memory_limit_mb)
         self._specs = {task.name: task for task in bundle.manifest.tasks}
-        self._executor: ThreadPoolExecutor | None = None
-        self._executor_lock = threading.Lock()
+        self._threads: CallThreads | None = None
+        self._lock = threading.Lock()
         self._closed = False
 
     @classmethod
@@ -71,31 +85,68 @@ class Engine:
         *,
         threads: int | None = None,
         backend: str | Backend = "onnxruntime",
-        tier: Tier = "packed",
+        tier: TierRequest = "auto",
+        profile: Profile | Literal["auto"] | None = "auto",
+        memory_limit_mb: float | None = None,
         max_pixels: float = MAX_PIXELS,
         max_output_pixels: float = MAX_OUTPUT_PIXELS,
     ) -> Engine:
-        """Open a bundle; graphs load on first use.
+        """Open a bundle; graphs load on first use, or with `warm`.
 
         Args:
             bundle: a folder, an open Bundle, or None for the bundled model.
             threads: of each session; None for the CPUs that this process may use.
-            tier: "packed" runs faster, "mapped" lets all widths share one copy of the weights.
+            backend: a name, see `backends.backend_names()`; "auto" takes what measured fastest.
+            tier: "auto" answers any configuration at once and packs the hot ones in the background; "packed" packs
+                on first use; "mapped" lets all widths share one copy of the weights, and runs slower.
+            profile: "auto" for the one that `slimpath calibrate` stored, if it holds here; `profile_refusal` says why
+                there is none.
+            memory_limit_mb: of the whole process, in 1e6 bytes: sessions are dropped and plans lowered to keep it.
             max_pixels: refuse larger pictures.
             max_output_pixels: refuse larger outputs with output_size="original".
 
         Raises:
             BundleError: not a bundle, or a damaged one.
             BackendError: no such backend.
+            BudgetError: memory_limit_mb is not above 0.
         """
         opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundled_path() if bundle is None else bundle)
-        chosen = make_backend(backend, threads=threads) if isinstance(backend, str) else backend
-        return cls(opened, chosen, tier=tier, max_pixels=max_pixels, max_output_pixels=max_output_pixels)
+        chosen = make_backend(backend, threads=threads, bundle=opened) if isinstance(backend, str) else backend
+        found, refusal = (profile, "") if profile != "auto" else open_profile(opened, chosen, _final_tier(tier))
+        engine = cls(
+            opened,
+            chosen,
+            tier=tier,
+            profile=found,
+            memory_limit_mb=memory_limit_mb,
+            max_pixels=max_pixels,
+            max_output_pixels=max_output_pixels,
+        )
+        engine.profile_refusal = refusal
+        return engine
 
     @property
     def tasks(self) -> dict[str, TaskSpec]:
         """The bundle's tasks by name."""
         return dict(self._specs)
+
+    @property
+    def tier(self) -> Tier:
+        """The tier that graphs end in: what a profile of this engine is measured in."""
+        return _final_tier(self._tier)
+
+    @property
+    def controller(self) -> Controller | None:
+        """What keeps limits in ms while the device changes; None without a profile."""
+        return self._chooser.controller
+
+    def session(self, graph: GraphSpec) -> Session:
+        """The session of a graph in the tier that it ends in, for measuring it alone.
+
+        Raises:
+            BackendError: it cannot be loaded, or the engine is closed.
+        """
+        return self.sessions.load(graph, final=True)
 
     def plan(
         self,
@@ -106,7 +157,7 @@ class Engine:
         strict: bool = False,
     ) -> Plan:
         """The configuration that a call with these arguments would run. See `Planner.plan`."""
-        return self.planner.plan(tasks, budget, size=size, strict=strict)
+        return self._chooser.plan(tasks, budget, size=size, strict=strict)
 
     def curve(
         self,
@@ -118,6 +169,30 @@ class Engine:
     ) -> list[Plan]:
         """Plans along the Pareto set, cheapest first. See `Planner.curve`."""
         return self.planner.curve(tasks, budget, size=size, points=points)
+
+    def warm(
+        self,
+        tasks: TaskRequest = None,
+        budgets: Iterable[BudgetRequest | Budget | Plan] | None = None,
+        *,
+        progress: Progress | None = None,
+    ) -> list[Plan]:
+        """Load graphs ahead of the first request and run each encoder once, as far as the memory limit allows.
+
+        Args:
+            budgets: the plans that are to be ready, in the tier that they end in ("auto": packed); None for every
+                encoder and every head of the tasks, in the tier that they begin in ("auto": mapped; of a backend that
+                begins with another: its own).
+            progress: called with (what was done, steps done, steps in all).
+
+        Returns:
+            The plans that are ready.
+        """
+        return warm(self, tasks, budgets, progress)
+
+    def memory(self) -> MemoryReport:
+        """What the process, its sessions and the paths of its tasks hold. Takes some milliseconds."""
+        return self._reporter.report(self.sessions)
 
     def __call__(
         self,
@@ -154,13 +229,15 @@ class Engine:
         strict: bool = False,
     ) -> Result:
         """`engine(...)` in a thread of its own, so that an event loop goes on meanwhile."""
-        import asyncio  # here: importing the engine is a tenth faster without
+        from .running.call_threads import CallThreads  # here: importing the engine is a tenth faster without asyncio
 
         request = Request(image, tasks, budget, size, output_size, features, probabilities, strict)
-        loop = asyncio.get_running_loop()
-        with self._executor_lock:
-            future = loop.run_in_executor(self._threads(), partial(self.run_batch, [request]))
-        return (await future)[0]
+        with self._lock:
+            if self._threads is None:
+                self._threads = CallThreads()
+                if self._closed:
+                    self._threads.close()
+        return (await self._threads.run(partial(self.run_batch, [request])))[0]
 
     @overload
     def run_batch(self, requests: Iterable[Request], *, return_errors: Literal[False] = False) -> list[Result]: ...
@@ -171,45 +248,28 @@ class Engine:
     def run_batch(
         self, requests: Iterable[Request], *, return_errors: bool = False
     ) -> list[Result] | list[Result | SlimpathError]:
-        """Answer several requests, sharing encoder calls and heads wherever size and width agree.
+        """Answer several requests, sharing encoder calls and heads wherever size, width and precision agree.
 
         Args:
-            return_errors: put a request's error in its place and answer the others; otherwise the first is raised.
+            return_errors: put a request's error in its place and answer the others, also those whose encoder call
+                it made fail; otherwise the first is raised.
 
         Returns:
             One answer per request, in their order.
         """
-        started = perf_counter()
-        answers: dict[int, Result | SlimpathError] = {}
-        prepared: list[Prepared] = []
-        for index, request in enumerate(requests):
-            try:
-                prepared.append(self._prepare(index, request))
-            except SlimpathError as error:
-                if not return_errors:
-                    raise
-                answers[index] = error
-        for batch in make_batches(prepared, rows_per_task=self.bundle.manifest.is_moe, max_rows=MAX_ROWS):
-            try:
-                results = self._run(batch)
-            except SlimpathError as error:
-                if not return_errors:
-                    raise
-                answers.update({item.index: error for item in batch.items})
-                continue
-            answers.update({item.index: result for item, result in zip(batch.items, results)})
-        for answer in answers.values():
-            if isinstance(answer, Result):
-                answer.timings_ms["total"] = _ms_since(started)
-        return [answers[index] for index in sorted(answers)]
+        return self._answerer.run(requests, return_errors=return_errors)  # type: ignore[return-value]  # the overloads
+
+    def rehearse(self, plan: Plan) -> None:
+        """Run a plan once on a grey picture, unobserved: the first run of a graph takes longer than those after it."""
+        self._answerer.rehearse(grey_request(plan))
 
     def close(self) -> None:
         """Free the sessions. A second call does nothing."""
-        self._sessions.close()
-        with self._executor_lock:
+        self.sessions.close()
+        with self._lock:
             self._closed = True
-            if self._executor is not None:
-                self._executor.shutdown(wait=False)
+            if self._threads is not None:
+                self._threads.close()
 
     def __enter__(self) -> Engine:
         return self
@@ -217,122 +277,6 @@ class Engine:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
-    def _threads(self) -> ThreadPoolExecutor:
-        if self._closed:
-            raise BackendError("the engine is closed", hint="load it again")
-        if self._executor is None:
-            from concurrent.futures import ThreadPoolExecutor
 
-            # Two: one decodes while the other computes; more would only wait for the same cores.
-            self._executor = ThreadPoolExecutor(2, thread_name_prefix="slimpath")
-        return self._executor
-
-    def _prepare(self, index: int, request: Request) -> Prepared:
-        plan = self.planner.plan(request.tasks, request.budget, size=request.size, strict=request.strict)
-        if request.output_size not in ("network", "original"):
-            raise SizeError(f'output_size must be "network" or "original", got {request.output_size!r}')
-        preprocessing = self.bundle.manifest.preprocessing
-        started = perf_counter()
-        image = load_image(request.image, plane_hw=plan.size_hw, fit=preprocessing.fit, max_pixels=self.max_pixels)
-        decoded = perf_counter()
-        pixels = image.size_hw[0] * image.size_hw[1]
-        if request.output_size == "original" and pixels > self.max_output_pixels:
-            raise SizeError(
-                f"outputs of {pixels / 1e6:.1f} megapixels were asked for, "
-                f"at most {self.max_output_pixels / 1e6:.1f} are made",
-                hint='use output_size="network", or load the engine with a larger max_output_pixels',
-            )
-        plane_CHW, placement = preprocess(image.rgb, plan.size_hw, preprocessing, image_hw=image.size_hw)
-        timings_ms = {"decode": (decoded - started) * 1e3, "preprocess": _ms_since(decoded)}
-        return Prepared(index, request, plan, plane_CHW, placement, timings_ms)
-
-    def _run(self, batch: Batch) -> list[Result]:
-        started = perf_counter()
-        encoded = self._encode(batch)
-        encoder_ms = _ms_since(started)
-        started = perf_counter()
-        outputs = self._decode(batch, encoded[names.TOKENS], encoded.get(names.DETAIL))
-        heads_ms = _ms_since(started)
-        results = []
-        for image, item in enumerate(batch.items):
-            item.timings_ms.update(encoder=encoder_ms, heads=heads_ms)
-            rows = sorted({batch.row_of[image, task] for task in item.plan.decoder_widths})
-            features = encoded[names.TOKENS][rows] if item.request.features else None
-            results.append(
-                self._finish(item, {task: outputs[image, task] for task in item.plan.decoder_widths}, features)
-            )
-        return results
-
-    def _encode(self, batch: Batch) -> dict[str, np.ndarray]:
-        plan, manifest = batch.items[0].plan, self.bundle.manifest
-        planes = [item.plane_CHW for item in batch.items]
-        feeds = {
-            names.IMAGE: planes[0][None] if len(planes) == 1 else np.stack(planes),
-            names.IMAGE_INDEX: np.array([row.image for row in batch.rows], np.int64),
-        }
-        if manifest.is_moe:
-            feeds[names.TOP_K] = np.array([row.top_k for row in batch.rows], np.int64)
-            feeds[names.ROUTER], feeds[names.ROUTER_BIAS] = self._routers.stack([row.tasks[0] for row in batch.rows])
-        session = self._sessions.get(self.bundle.graph("encoder", plan.size_hw, plan.encoder_width))
-        # A run over several images leaves 200-300 MB behind in each session's arena unless it is told to give it back.
-        return _run_session(session, feeds, names.TOKENS, shrink=len(planes) > 1)
-
-    def _decode(
-        self, batch: Batch, tokens_BND: np.ndarray, detail_ICHW: np.ndarray | None
-    ) -> dict[tuple[int, str], np.ndarray]:
-        """The output row of every (image, task); one call per task and decoder width."""
-        members: dict[tuple[str, float], list[int]] = {}
-        for image, item in enumerate(batch.items):
-            for task, width in item.plan.decoder_widths.items():
-                members.setdefault((task, width), []).append(image)
-        outputs: dict[tuple[int, str], np.ndarray] = {}
-        size_hw = batch.items[0].plan.size_hw
-        for (task, width), images in members.items():
-            session = self._sessions.get(self.bundle.graph("head", size_hw, width, task))
-            feeds = {names.TOKENS: _take(tokens_BND, [batch.row_of[image, task] for image in images])}
-            if detail_ICHW is not None:
-                feeds[names.DETAIL] = _take(detail_ICHW, images)
-            output = _run_session(session, feeds, task, shrink=len(images) > 1)[task]
-            outputs.update({(image, task): output[row] for row, image in enumerate(images)})
-        return outputs
-
-    def _finish(self, item: Prepared, outputs: dict[str, np.ndarray], features: np.ndarray | None) -> Result:
-        started = perf_counter()
-        values: dict[str, np.ndarray] = {}
-        probabilities: dict[str, np.ndarray] = {}
-        for task, output in outputs.items():
-            kind = self._specs[task].kind
-            values[task] = finish(kind, output)
-            if item.request.output_size == "original":
-                values[task] = to_image(kind, values[task], item.placement)
-            if item.request.probabilities and kind == "classes":
-                probabilities[task] = softmax_classes(output)
-        item.timings_ms["postprocess"] = _ms_since(started)
-        specs = {task: self._specs[task] for task in values}
-        return Result(
-            values, item.plan, item.timings_ms, item.placement, item.placement.image_hw, specs, features, probabilities
-        )
-
-
-def _take(array: np.ndarray, rows: list[int]) -> np.ndarray:
-    """array[rows], without a copy where the rows follow one another."""
-    if rows == list(range(rows[0], rows[0] + len(rows))):
-        return array[rows[0] : rows[0] + len(rows)]
-    return array[rows]
-
-
-def _run_session(
-    session: Session, feeds: dict[str, np.ndarray], expected: str, *, shrink: bool
-) -> dict[str, np.ndarray]:
-    """Feed a session what it asks for (graphs may do without the detail, or without the image index)."""
-    missing = [name for name in session.inputs if name not in feeds]
-    if missing:
-        raise GraphError(f"the graph wants the input {missing[0]!r}; there are {', '.join(feeds)}")
-    outputs = session.run({name: feeds[name] for name in session.inputs}, shrink=shrink)
-    if expected not in outputs:
-        raise GraphError(f"the graph must have the output {expected!r}; it has {', '.join(outputs)}")
-    return outputs
-
-
-def _ms_since(started: float) -> float:
-    return (perf_counter() - started) * 1e3
+def _final_tier(tier: TierRequest) -> Tier:
+    return "mapped" if tier == "mapped" else "packed"

@@ -10,6 +10,7 @@ SlimpathError                  anything below; str() says what was expected, wha
 ├── BudgetError                a budget that cannot be read, or a width that the bundle does not have
 │   └── InfeasibleBudgetError  with strict=True: even the smallest configuration costs more
 ├── SizeError                  an input size that the bundle has no graphs for, or an output that is too large
+├── ProfileError               no profile of this device, backend and bundle, or one that does not hold here
 └── BackendError               the inference library is missing, broken, or failed
 """
 
@@ -62,6 +63,10 @@ class InfeasibleBudgetError(BudgetError):
 
 class SizeError(SlimpathError):
     """The size cannot be used."""
+
+
+class ProfileError(SlimpathError):
+    """There is no profile that holds here; the message says why."""
 
 
 class BackendError(SlimpathError):

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from .errors import TaskError
-from .planner import Plan
-from .preprocess import Placement
+from .imaging.preprocess import Placement
+from .planning.planner import Plan
 from .tasks import TaskSpec
 
 

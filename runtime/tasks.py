@@ -3,12 +3,15 @@
 A request names tasks as "depth,edge", as "depth=2,edge" (preferences), as a list, as a dict of preferences, or
 not at all (every task of the bundle). A preference is a weight: twice the preference, twice the say in what the
 planner spends the budget on. 0 is allowed: the task is computed, but has no say.
+
+A floor is the least share of its full accuracy that a task may keep: "depth>=0.9", "depth=2>=0.9", {"depth": ">=0.9"}.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 import msgspec
@@ -22,7 +25,7 @@ TaskKind = Literal["classes", "depth", "normals", "probability", "image_classes"
 # probability    dense probability [R, 1, H, W]                              (edge, saliency)
 # image_classes  probabilities [R, K], one label per image                   (scene)
 
-TaskRequest = str | Iterable[str] | Mapping[str, float] | None
+TaskRequest = str | Iterable[str] | Mapping[str, float] | Mapping[str, str] | Mapping[str, float | str] | None
 
 
 class TaskSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -45,6 +48,19 @@ class TaskSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     description: str = ""
 
 
+@dataclass(frozen=True)
+class TaskChoice:
+    """The tasks of a request, in its order.
+
+    Args:
+        preferences: task -> weight, at least one above 0.
+        floors: task -> least share of its full accuracy, in (0, 1]; only tasks that have one.
+    """
+
+    preferences: dict[str, float]
+    floors: dict[str, float] = field(default_factory=dict)
+
+
 def parse_tasks(request: TaskRequest, known: Iterable[str]) -> dict[str, float]:
     """Turn a request for tasks into task -> preference, in the order of the request.
 
@@ -53,31 +69,47 @@ def parse_tasks(request: TaskRequest, known: Iterable[str]) -> dict[str, float]:
         known: the tasks that there are.
 
     Raises:
-        TaskError: unknown or repeated task, nothing requested, or a preference that is negative, NaN or infinite.
+        TaskError: unknown or repeated task, nothing requested, a preference that is negative, NaN or infinite, or a
+            floor that is not above 0 and at most 1.
+    """
+    return parse_task_choice(request, known).preferences
+
+
+def parse_task_choice(request: TaskRequest, known: Iterable[str]) -> TaskChoice:
+    """`parse_tasks`, floors included: None, "depth=2>=0.9,edge", ["depth>=0.9"], or {"depth": "2>=0.9", "edge": 1}.
+
+    Raises:
+        TaskError: as there.
     """
     names = list(known)
     if request is None:
-        return dict.fromkeys(names, 1.0)
-    pairs = list(_pairs(request))
-    if not pairs:
+        return TaskChoice(dict.fromkeys(names, 1.0))
+    wishes = list(_wishes(request))
+    if not wishes:
         raise TaskError("no task was requested", hint=f"name at least one of {', '.join(names)}, or leave tasks out")
     preferences: dict[str, float] = {}
-    for name, preference in pairs:
+    floors: dict[str, float] = {}
+    for name, preference, floor in wishes:
         if name not in names:
             raise TaskError(f"unknown task {name!r}", hint=f"this bundle has {', '.join(names)}")
         if name in preferences:
             raise TaskError(f"task {name!r} is named twice", hint="name each task once")
         preferences[name] = _preference(name, preference)
+        if floor is not None:
+            floors[name] = _floor(name, floor)
     if not any(preferences.values()):
         raise TaskError("every preference is 0", hint="give at least one task a preference above 0")
-    return preferences
+    return TaskChoice(preferences, floors)
 
 
-def _pairs(request: str | Iterable[str] | Mapping[str, float]) -> Iterable[tuple[str, object]]:
+_Wish = tuple[str, object, str | None]  # task, preference, floor
+
+
+def _wishes(request: str | Iterable[str] | Mapping[str, float | str]) -> Iterable[_Wish]:
     if isinstance(request, str):
         return [_split(part) for part in request.split(",")] if request.strip() else []
     if isinstance(request, Mapping):
-        return [(str(name), preference) for name, preference in request.items()]
+        return [_with_value(str(name), value) for name, value in request.items()]
     if not isinstance(request, Iterable):
         raise TaskError(
             f"tasks must be a text, a list of names or a dict of preferences, got {type(request).__name__}",
@@ -90,11 +122,20 @@ def _pairs(request: str | Iterable[str] | Mapping[str, float]) -> Iterable[tuple
     return [_split(part) for part in parts]
 
 
-def _split(part: str) -> tuple[str, object]:
-    name, equals, preference = part.partition("=")
+def _split(part: str) -> _Wish:
+    wish, bound, floor = part.partition(">=")
+    name, equals, preference = wish.partition("=")
     if not name.strip():
         raise TaskError(f"a task without a name: {part!r}", hint='write for example "depth=2,edge"')
-    return name.strip(), preference.strip() if equals else 1.0
+    return name.strip(), preference.strip() if equals else 1.0, floor.strip() if bound else None
+
+
+def _with_value(name: str, value: object) -> _Wish:
+    """The value of a dict: a preference, ">=0.9" or "2>=0.9"."""
+    if not isinstance(value, str):
+        return name, value, None
+    preference, bound, floor = value.partition(">=")
+    return name, preference.strip() or (1.0 if bound else ""), floor.strip() if bound else None
 
 
 def _preference(name: str, value: object) -> float:
@@ -108,3 +149,17 @@ def _preference(name: str, value: object) -> float:
             hint=f"for example {name}=2",
         )
     return preference
+
+
+def _floor(name: str, text: str) -> float:
+    number, scale = (text[:-1], 100) if text.endswith("%") else (text, 1)
+    try:
+        floor = float(number) / scale
+    except ValueError:
+        floor = math.nan
+    if not 0 < floor <= 1:
+        raise TaskError(
+            f"the floor of task {name!r} must be above 0 and at most 1 (its full accuracy), got {text!r}",
+            hint=f'for example "{name}>=0.9"',
+        )
+    return floor

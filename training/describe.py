@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from ..runtime.manifest import Preprocessing
+from ..runtime.bundles.manifest import Preprocessing
 from ..runtime.tasks import TaskSpec
 from .augment import IMAGE_MEAN, IMAGE_STD, PAD_RGB
 from .config import TrainConfig

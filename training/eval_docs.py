@@ -35,7 +35,7 @@ is on photographs.
 - **gain over narrower** is in the metric's own unit, above 0 where the wider one is better. The second claim holds
   where no interval lies wholly below 0, for every pair of widths.
 
-- **mIoU**: TP / (TP + FP + FN) of each class, counts summed over the set, mean over classes.
+{paths}- **mIoU**: TP / (TP + FP + FN) of each class, counts summed over the set, mean over classes.
 - **RMSE**: metres, over all pixels of the set.
 - **mErr**: mean angle in degrees, over all pixels of the set.
 - **odsF**: best F-measure with one threshold for the set; thinned answers matched one to one with true edges at most
@@ -46,6 +46,12 @@ is on photographs.
 ## Further figures at full width
 
 {details}
+"""
+
+_PATHS = """\
+- **all experts** is the value with every expert reachable, **gain over all experts** the difference, paired, in the
+  metric's own unit: what it costs that the bundle's expert paths leave experts out.
+
 """
 
 
@@ -75,6 +81,7 @@ def write_docs_table(report: EvalReport, path: Path, *, bundle_argument: str = "
         subject=f"`{report.bundle}`" if bundle_argument else "the bundled model",
         resamples=report.resamples,
         table=report.to_markdown(),
+        paths=_PATHS if any(row.paths_gain for row in report.diagonal) else "",
         picture=picture.name,
         baseline_scenes=report.baseline_scenes,
         baseline_first=report.baseline_first_seed,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..runtime.manifest import Accuracy
+from ..runtime.bundles.manifest import Accuracy
 from .bootstrap import Interval
 from .eval_runner import Configuration
 
@@ -23,7 +23,9 @@ class EvalRow:
 
     `trivial` and `pixel_mean` are the baselines' values on the same scenes (see `baselines`); `improvement` is the
     relative gain over the trivial one, `pixel_mean_improvement` over the other; `gflops` the cost of one image with
-    this task alone; `diagonal` is true where the decoder is as wide as the encoder and all experts are used.
+    this task alone; `diagonal` is true where the decoder is as wide as the encoder and top_k is the largest.
+    `all_experts` is the value with the experts that the bundle's expert paths leave out, and `paths_gain` how much
+    better the bundle is without them, usually below 0; None where none are left out, and off the diagonal.
     """
 
     configuration: Configuration
@@ -37,6 +39,8 @@ class EvalRow:
     pixel_mean: float
     improvement: Interval
     pixel_mean_improvement: Interval
+    all_experts: Interval | None = None
+    paths_gain: Interval | None = None
 
     @property
     def beats_trivial(self) -> bool:
@@ -79,6 +83,8 @@ class EvalReport:
     comparisons: tuple[Comparison, ...]
     seconds: float
     written: Path | None = None
+    backend: str = "onnxruntime"
+    precision: str = "fp32"
 
     @property
     def diagonal(self) -> list[EvalRow]:
@@ -135,6 +141,8 @@ class EvalReport:
                 trivial=row.trivial,
                 samples=self.scenes,
                 source=source,
+                precision=self.precision,
+                all_experts=None if row.all_experts is None else row.all_experts.value,
             )
             for row in self.rows
         )
@@ -153,6 +161,8 @@ class EvalReport:
         """Column names and one line of texts per task and width of the diagonal."""
         columns = ["task", "metric", "width", "GFLOPs", "value", "95 % interval", "trivial", "per-pixel mean"]
         columns += ["gain over trivial", "gain over narrower"]
+        confined = any(row.paths_gain for row in self.diagonal)
+        columns += ["all experts", "gain over all experts"] if confined else []
         by_wide = {(c.task, c.wide): c for c in _neighbours(self.comparisons)}
         lines = []
         for row in self.diagonal:
@@ -170,15 +180,18 @@ class EvalReport:
                     f"{row.trivial:.4g}",
                     f"{row.pixel_mean:.4g}",
                     f"{_percent(gain.value)} ({_percent(gain.low)} to {_percent(gain.high)})",
-                    "" if step is None else f"{step.gain.value:+.3g} ({step.gain.low:+.3g} to {step.gain.high:+.3g})",
+                    "" if step is None else _gain(step.gain),
                 ]
             )
+            if confined:
+                every, cost = row.all_experts, row.paths_gain
+                lines[-1] += [f"{every.value:.4g}", _gain(cost)] if every and cost else ["", ""]
         return columns, lines
 
     def to_markdown(self) -> str:
         """The table and the claims."""
         columns, lines = self.table()
-        right = {"width", "GFLOPs", "value", "trivial", "per-pixel mean"}
+        right = {"width", "GFLOPs", "value", "trivial", "per-pixel mean", "all experts"}
         text = [f"| {' | '.join(columns)} |", f"|{'|'.join('--:' if c in right else '---' for c in columns)}|"]
         text += [f"| {' | '.join(line)} |" for line in lines]
         held = [f"- {claim}: **{'yes' if holds else 'no'}**" for claim, holds in self.claims().items()]
@@ -199,6 +212,10 @@ def _neighbours(comparisons: Sequence[Comparison]) -> list[Comparison]:
         if known is None or comparison.narrow > known.narrow:
             nearest[comparison.task, comparison.wide] = comparison
     return list(nearest.values())
+
+
+def _gain(gain: Interval) -> str:
+    return f"{gain.value:+.3g} ({gain.low:+.3g} to {gain.high:+.3g})"
 
 
 def _percent(share: float) -> str:

@@ -9,33 +9,51 @@ Axes: I images, B encoder rows, R rows of one task, C channels, H height, W widt
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
+from typing import NamedTuple
 
 import numpy as np
 
 from ..runtime import Bundle
-from ..runtime import graph_names as names
 from ..runtime.backends import make_backend
-from ..runtime.manifest import GraphSpec, Manifest
-from ..runtime.postprocess import finish
-from ..runtime.preprocess import preprocess
-from ..runtime.routing import Routers
-from ..runtime.sessions import SessionPool
+from ..runtime.backends.base import Backend
+from ..runtime.bundles import graph_names as names
+from ..runtime.bundles.manifest import GraphSpec, Manifest
+from ..runtime.imaging.postprocess import finish
+from ..runtime.imaging.preprocess import preprocess
+from ..runtime.running.adapters import Adapters
+from ..runtime.running.routing import Routers
+from ..runtime.running.sessions import SessionPool
 
-__all__ = ["ROWS", "Answer", "Configuration", "Runner", "configurations", "flops"]
+__all__ = ["ROWS", "Answer", "Configuration", "Runner", "configurations", "flops", "without_paths"]
 
 ROWS = 24  # of one encoder call: batching gains little beyond
 
 
 @dataclass(frozen=True)
 class Configuration:
-    """What one task of one request runs through; top_k is 0 for dense models."""
+    """What one task of one request runs through; top_k is 0 for dense models.
+
+    `every_expert` is an engine's that no expert path confines: what leaving experts out is measured against.
+    """
 
     task: str
     encoder_width: float
     top_k: int
     decoder_width: float
+    every_expert: bool = False
+
+
+class _Row(NamedTuple):
+    """What the encoder computes for each image: tasks that read it, and how it is routed."""
+
+    tasks: tuple[str, ...]
+    top_k: int = 0
+    every_expert: bool = False
+
+    def serves(self, chosen: Configuration) -> bool:
+        return chosen.task in self.tasks and (chosen.top_k, chosen.every_expert) == (self.top_k, self.every_expert)
 
 
 @dataclass(frozen=True)
@@ -69,6 +87,13 @@ def configurations(manifest: Manifest, tasks: Sequence[str], *, grid: bool) -> l
     return list(dict.fromkeys(chosen))
 
 
+def without_paths(manifest: Manifest, chosen: Sequence[Configuration]) -> list[Configuration]:
+    """The same configurations with all experts, of the tasks whose expert paths leave some out."""
+    paths = {task: router.paths for task, router in manifest.encoder.routers.items()}
+    confined = {task for task, path in paths.items() if path is not None and path.open_biases}
+    return [replace(configuration, every_expert=True) for configuration in chosen if configuration.task in confined]
+
+
 def _head_widths(manifest: Manifest, task: str) -> list[float]:
     return sorted({graph.width for graph in manifest.graphs if graph.task == task})
 
@@ -90,13 +115,16 @@ def flops(bundle: Bundle, configuration: Configuration) -> int:
 class Runner:
     """Runs configurations of a bundle at its first size. Several threads may call `answers` side by side."""
 
-    def __init__(self, bundle: Bundle, chosen: Sequence[Configuration], *, threads: int = 1) -> None:
+    def __init__(
+        self, bundle: Bundle, chosen: Sequence[Configuration], *, backend: Backend | None = None, threads: int = 1
+    ) -> None:
         self.bundle = bundle
         self.size_hw = bundle.manifest.sizes[0]
         self.chosen = tuple(chosen)
         self._specs = {task.name: task for task in bundle.manifest.tasks}
-        self._routers = Routers(bundle)
-        self._sessions = SessionPool(bundle, make_backend("onnxruntime", threads=threads))
+        self._adapters = Adapters(bundle)
+        self._routers = {every: Routers(bundle, all_experts=every) for every in (False, True)}
+        self._sessions = SessionPool(bundle, backend or make_backend("onnxruntime", threads=threads))
 
     @property
     def images_per_call(self) -> int:
@@ -110,41 +138,39 @@ class Runner:
         planes_ICHW = np.stack([preprocess(image, self.size_hw, preprocessing)[0] for image in images])
         for width in self._encoder_widths():
             rows = self._rows(width)
-            tokens_BND, detail_ICHW = self._encode(planes_ICHW, width, rows)
-            for number, (task, top_k) in enumerate(rows):
+            encoded = self._encode(planes_ICHW, width, rows)
+            for number, row in enumerate(rows):
                 mine = slice(number * len(images), (number + 1) * len(images))
                 for chosen in self.chosen:
-                    if (chosen.encoder_width, chosen.top_k) == (width, top_k) and chosen.task in task:
-                        yield Answer(chosen, self._decode(chosen, tokens_BND[mine], detail_ICHW))
+                    if chosen.encoder_width == width and row.serves(chosen):
+                        # The detail is per image, all else that the encoder gives per row.
+                        read = {name: v if name == names.DETAIL else v[mine] for name, v in encoded.items()}
+                        yield Answer(chosen, self._decode(chosen, read))
 
     def _encoder_widths(self) -> list[float]:
         return sorted({chosen.encoder_width for chosen in self.chosen})
 
-    def _rows(self, width: float) -> list[tuple[tuple[str, ...], int]]:
-        """What the encoder computes for each image at a width: (tasks that read it, top_k)."""
+    def _rows(self, width: float) -> list[_Row]:
+        """What the encoder computes for each image at a width."""
         here = [chosen for chosen in self.chosen if chosen.encoder_width == width]
-        if not self.bundle.manifest.is_moe:
-            return [(tuple(dict.fromkeys(chosen.task for chosen in here)), 0)]
-        return list(dict.fromkeys(((chosen.task,), chosen.top_k) for chosen in here))
+        if not self.bundle.manifest.rows_per_task:
+            return [_Row(tuple(dict.fromkeys(chosen.task for chosen in here)))]
+        return list(dict.fromkeys(_Row((chosen.task,), chosen.top_k, chosen.every_expert) for chosen in here))
 
-    def _encode(
-        self, planes_ICHW: np.ndarray, width: float, rows: Sequence[tuple[tuple[str, ...], int]]
-    ) -> tuple[np.ndarray, np.ndarray | None]:
+    def _encode(self, planes_ICHW: np.ndarray, width: float, rows: Sequence[_Row]) -> dict[str, np.ndarray]:
         images = len(planes_ICHW)
         feeds = {names.IMAGE: planes_ICHW, names.IMAGE_INDEX: np.tile(np.arange(images, dtype=np.int64), len(rows))}
         if self.bundle.manifest.is_moe:
-            feeds[names.TOP_K] = np.repeat(np.array([top_k for _, top_k in rows], np.int64), images)
-            tasks = [tasks[0] for tasks, _ in rows for _ in range(images)]
-            feeds[names.ROUTER], feeds[names.ROUTER_BIAS] = self._routers.stack(tasks)
-        outputs = self._run(self.bundle.graph("encoder", self.size_hw, width), feeds)
-        return outputs[names.TOKENS], outputs.get(names.DETAIL)
+            feeds[names.TOP_K] = np.repeat(np.array([row.top_k for row in rows], np.int64), images)
+            of_rows = [self._routers[row.every_expert].stack([row.tasks[0]] * images) for row in rows]
+            feeds[names.ROUTER], feeds[names.ROUTER_BIAS] = map(np.concatenate, zip(*of_rows))
+        graph = self.bundle.graph("encoder", self.size_hw, width)
+        if graph.adapter_rows:
+            of_rows = [task for row in rows for task in [row.tasks[0]] * images]
+            feeds[names.ADAPTER] = self._adapters.stack(graph, of_rows)
+        return self._run(graph, feeds)
 
-    def _decode(
-        self, chosen: Configuration, tokens_RND: np.ndarray, detail_RCHW: np.ndarray | None
-    ) -> list[np.ndarray]:
-        feeds = {names.TOKENS: tokens_RND}
-        if detail_RCHW is not None:
-            feeds[names.DETAIL] = detail_RCHW
+    def _decode(self, chosen: Configuration, feeds: Mapping[str, np.ndarray]) -> list[np.ndarray]:
         graph = self.bundle.graph("head", self.size_hw, chosen.decoder_width, chosen.task)
         kind = self._specs[chosen.task].kind
         return [finish(kind, row) for row in self._run(graph, feeds)[chosen.task]]

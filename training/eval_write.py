@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 
 from ..runtime import Bundle
-from ..runtime.manifest import MANIFEST_FILE, Accuracy, encode_manifest
+from ..runtime.bundles.manifest import MANIFEST_FILE, Accuracy, encode_manifest
 from .errors import EvaluationError
 
 __all__ = ["check_target", "write_accuracies"]
@@ -27,7 +27,7 @@ def check_target(out: Path) -> None:
 
 
 def write_accuracies(bundle: Bundle, accuracies: Sequence[Accuracy], out: Path) -> Path:
-    """Write the bundle again with these accuracies in place of its own; the folder appears whole or not at all.
+    """Write the bundle again with these accuracies in place of its own of the same precisions; whole or not at all.
 
     All files but the manifest are hard links to the original's, copies where the file system has no such links.
 
@@ -35,7 +35,9 @@ def write_accuracies(bundle: Bundle, accuracies: Sequence[Accuracy], out: Path) 
         EvaluationError: `out` exists.
     """
     check_target(out)
-    manifest = msgspec.structs.replace(bundle.manifest, accuracies=tuple(accuracies))
+    measured = {accuracy.precision for accuracy in accuracies}
+    others = [accuracy for accuracy in bundle.manifest.accuracies if accuracy.precision not in measured]
+    manifest = msgspec.structs.replace(bundle.manifest, accuracies=(*accuracies, *others))
     data = encode_manifest(manifest)
     out.parent.mkdir(parents=True, exist_ok=True)
     folder = out.with_name(f".{out.name}.{os.getpid()}.tmp")

@@ -6,21 +6,23 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 
 from ..runtime import Bundle, bundled_path
+from ..runtime.backends import make_backend
+from ..runtime.bundles.manifest import Manifest
 from ..runtime.cpus import usable_cpus
-from ..runtime.manifest import Manifest
 from .baselines import Baselines, fit_baselines
 from .bootstrap import Bootstrap
 from .data import SampleSource
 from .errors import EvaluationError
 from .eval_report import Comparison, EvalReport, EvalRow
 from .eval_rooms import FIRST_EVALUATION_SEED, RoomRange, open_rooms
-from .eval_runner import Configuration, Runner, configurations, flops
+from .eval_runner import Configuration, Runner, configurations, flops, without_paths
 from .eval_write import check_target, write_accuracies
 from .metrics import Metric, metric_for
 from .run_train import room_classes
@@ -46,6 +48,8 @@ def evaluate_bundle(
     workers: int | None = None,
     baseline_scenes: int = 200,
     baseline_first_seed: int = 0,
+    backend: str = "onnxruntime",
+    precision: str = "fp32",
 ) -> EvalReport:
     """Measure a bundle at its first size on SynthRooms, through the runtime, in the process that calls.
 
@@ -59,9 +63,11 @@ def evaluate_bundle(
         cache: folder for rendered scenes; what lies there already is not rendered again.
         workers: threads, and processes that render; all usable CPUs by default.
         baseline_scenes: training scenes, from `baseline_first_seed` on, that the trivial answers are fitted on.
+        backend, precision: what computes, as in `make_backend`; "auto" of either is resolved first.
 
     Raises:
         BundleError: no usable bundle.
+        BackendError: the backend cannot be had in that precision.
         EvaluationError: tasks that SynthRooms cannot judge, overlapping seeds, or `write` exists.
     """
     started = time.monotonic()
@@ -70,6 +76,11 @@ def evaluate_bundle(
         check_target(write)
     metrics, skipped = _metrics(opened.manifest)
     workers = workers or usable_cpus()
+    # ONNX Runtime: a thread per worker, as two such runs do more images a second than one of two threads. The others
+    # take one run at a time, so that run has all of them.
+    computing = make_backend(
+        backend, threads=1 if backend == "onnxruntime" else workers, precision=precision, bundle=opened
+    )
     size_hw = opened.manifest.sizes[0]
     wanted = RoomRange(first_seed, scenes, size_hw, samples_per_pixel)
     fitted_on = RoomRange(baseline_first_seed, baseline_scenes, size_hw, 1)
@@ -78,15 +89,15 @@ def evaluate_bundle(
     with open_rooms(fitted_on, cache, workers=workers, progress=progress) as rooms:
         baselines = fit_baselines(rooms, channels, size_hw)
     chosen = configurations(opened.manifest, list(metrics), grid=grid)
+    diagonal = configurations(opened.manifest, list(metrics), grid=False)
     with (
         open_rooms(wanted, cache, workers=workers, progress=progress) as rooms,
-        Runner(opened, chosen) as runner,
+        Runner(opened, [*chosen, *without_paths(opened.manifest, diagonal)], backend=computing) as runner,
         _progress_bar(len(rooms), progress) as advance,
     ):
         sums, trivial, pixel_mean = _measure(runner, rooms, metrics, baselines, workers, advance)
     bootstrap = Bootstrap(len(next(iter(sums.values()))), resamples=_RESAMPLES)
-    diagonal = configurations(opened.manifest, list(metrics), grid=False)
-    rows = [_row(opened, c, c in diagonal, metrics, sums[c], trivial, pixel_mean, bootstrap) for c in chosen]
+    rows = [_row(opened, c, c in diagonal, metrics, sums, trivial, pixel_mean, bootstrap) for c in chosen]
     report = EvalReport(
         bundle=opened.manifest.name,
         weights_sha256=opened.manifest.weights.sha256,
@@ -99,6 +110,8 @@ def evaluate_bundle(
         baseline_scenes=baseline_scenes,
         baseline_first_seed=baseline_first_seed,
         resamples=_RESAMPLES,
+        backend=computing.name,
+        precision=computing.precision,
         skipped_tasks=skipped,
         rows=tuple(rows),
         comparisons=tuple(_compare(diagonal, metrics, sums, bootstrap)),
@@ -182,12 +195,13 @@ def _row(
     chosen: Configuration,
     diagonal: bool,
     metrics: dict[str, Metric],
-    sums_IS: np.ndarray,
+    sums: _SumsOf,
     trivial: dict[str, np.ndarray],
     pixel_mean: dict[str, np.ndarray],
     bootstrap: Bootstrap,
 ) -> EvalRow:
-    metric = metrics[chosen.task]
+    metric, sums_IS = metrics[chosen.task], sums[chosen]
+    open_IS = sums.get(replace(chosen, every_expert=True))
     trivial_IS, pixel_mean_IS = trivial[chosen.task], pixel_mean[chosen.task]
     return EvalRow(
         configuration=chosen,
@@ -201,6 +215,8 @@ def _row(
         pixel_mean=bootstrap.interval(metric, pixel_mean_IS).value,
         improvement=bootstrap.improvement(metric, sums_IS, trivial_IS),
         pixel_mean_improvement=bootstrap.improvement(metric, sums_IS, pixel_mean_IS),
+        all_experts=None if open_IS is None else bootstrap.interval(metric, open_IS),
+        paths_gain=None if open_IS is None else bootstrap.difference(metric, sums_IS, open_IS),
     )
 
 

@@ -33,14 +33,44 @@ class Session(Protocol):
         """
         ...
 
+    def memory_bytes(self) -> int | None:
+        """What the session holds beside the mapped weights, where the library says so."""
+        ...
+
     def close(self) -> None: ...
 
 
 class Backend(Protocol):
-    """An inference library."""
+    """An inference library, computing in one precision.
+
+    It may also say `tiers` (those that it tells apart; by default it is asked for "packed"), `loads_slowly` (so that
+    requests are answered by ONNX Runtime while it compiles) and `uses_gpu` (so that profiles are of that device).
+    """
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """With the precision behind it where it is not fp32: "openvino-bf16". Profiles are kept by it."""
+        ...
+
+    @property
+    def version(self) -> str:
+        """Of the library, found without importing it. A profile of another version says nothing."""
+        ...
+
+    @property
+    def threads(self) -> int:
+        """Of each run; 0 where the library decides."""
+        ...
+
+    @property
+    def precision(self) -> str:
+        """Of the large products; routers are in fp32 whatever it is."""
+        ...
+
+    @property
+    def precisions(self) -> tuple[str, ...]:
+        """What it could compute in on this device, fp32 first."""
+        ...
 
     def load(self, graph: bytes, folder: Path, *, tier: Tier = "packed") -> Session:
         """Load a checked graph.

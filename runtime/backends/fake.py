@@ -27,6 +27,9 @@ class FakeSession:
         self.calls.append(dict(feeds))
         return self._answer(feeds)
 
+    def memory_bytes(self) -> int | None:
+        return None
+
     def close(self) -> None:
         self.closed = True
 
@@ -34,7 +37,7 @@ class FakeSession:
 class FakeBackend:
     """Makes each session by calling `make(graph_bytes)`."""
 
-    name = "fake"
+    name, version, threads, precision, precisions = "fake", "0", 1, "fp32", ("fp32",)
 
     def __init__(self, make: Callable[[bytes], FakeSession]) -> None:
         self._make = make

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from slimpath.runtime.engine import Engine
+from slimpath.runtime.planning.plan import Plan
 from slimpath.tests.runtime.tiny_bundle import build_tiny_bundle
 
 
@@ -55,5 +58,19 @@ def photo() -> Callable[..., np.ndarray]:
         waves = rng.uniform(0.05, 0.4, (3, 2))
         planes = [np.sin(a * y + b * x + seed) for a, b in waves]
         return (np.stack(planes, axis=-1) * 127 + 128).astype(np.uint8)
+
+    return make
+
+
+@pytest.fixture
+def make_plan() -> Callable[..., Plan]:
+    """Plans of one task, by width; anything else of a Plan by its name."""
+
+    def make(width: float = 1.0, **changes: Any) -> Plan:
+        plan = Plan(
+            (32, 48), width, 2, {"depth": width}, int(width * 1e9), width, {"depth": None}, "flops", True,
+            {"depth": 1.0}, "full",
+        )  # fmt: skip
+        return replace(plan, **changes)
 
     return make

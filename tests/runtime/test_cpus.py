@@ -41,6 +41,27 @@ def test_threads_follow_the_quota_of_the_control_group(eight_cpus, tmp_path, quo
     assert usable_cpus(machine(tmp_path, quotas)) == expected
 
 
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({}, 8),
+        ({"cpu/a": (-1, 100000)}, 8),
+        ({"cpu/a": (250000, 100000)}, 3),
+        ({"cpu": (400000, 100000), "cpu/a": (-1, 100000)}, 4),
+        ({"cpu,cpuacct/a": (100000, 100000)}, 1),  # mounted by both names
+        ({"cpuacct/a": (100000, 100000)}, 8),
+    ],
+)
+def test_threads_follow_the_quota_of_a_version_1_control_group(eight_cpus, tmp_path, files, expected):
+    (tmp_path / "proc/self").mkdir(parents=True)
+    (tmp_path / "proc/self/cgroup").write_text("5:memory:/m\n4:cpu,cpuacct:/a\n0::/\n")
+    for folder, numbers in files.items():
+        (tmp_path / "sys/fs/cgroup" / folder).mkdir(parents=True, exist_ok=True)
+        for name, number in zip(("quota", "period"), numbers):
+            (tmp_path / "sys/fs/cgroup" / folder / f"cpu.cfs_{name}_us").write_text(f"{number}\n")
+    assert usable_cpus(tmp_path) == expected
+
+
 def test_affinity_counts_without_control_groups(eight_cpus, tmp_path):
     assert usable_cpus(tmp_path) == 8
 

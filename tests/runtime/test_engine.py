@@ -13,8 +13,8 @@ import pytest
 from safetensors.numpy import load_file
 
 from slimpath.runtime.backends.fake import FakeBackend, FakeSession
-from slimpath.runtime.bundle import Bundle
-from slimpath.runtime.engine import MAX_ROWS, Engine
+from slimpath.runtime.bundles.bundle import Bundle
+from slimpath.runtime.engine import Engine
 from slimpath.runtime.errors import (
     BackendError,
     BudgetError,
@@ -26,12 +26,13 @@ from slimpath.runtime.errors import (
     TaskError,
     WeightsError,
 )
-from slimpath.runtime.preprocess import preprocess
+from slimpath.runtime.imaging.preprocess import preprocess
 from slimpath.runtime.request import Request
+from slimpath.runtime.running.answering import MAX_ROWS
 from slimpath.tests.runtime.tiny_bundle import PREPROCESSING, TASKS
 
 NAMES = [task.name for task in TASKS]
-# One row or several, one image or several: other orders of the same float32 sums.
+# One row or several, one image or several, one tier or the other: other orders of the same float32 sums.
 TOLERANCE = 1e-5
 
 
@@ -66,7 +67,7 @@ def assert_same(left, right) -> None:
         if left[task].dtype == np.uint8:
             assert (left[task] == right[task]).mean() > 0.999  # a tie between two logits may fall either way
         else:
-            np.testing.assert_allclose(left[task], right[task], atol=TOLERANCE)
+            np.testing.assert_allclose(left[task], right[task], atol=TOLERANCE, rtol=TOLERANCE)
 
 
 def test_answers_are_those_of_the_graphs_run_by_hand(engine, tiny_bundle, photo):
@@ -75,15 +76,15 @@ def test_answers_are_those_of_the_graphs_run_by_hand(engine, tiny_bundle, photo)
     assert list(result) == NAMES
     for row, task in enumerate(NAMES):
         raw, tokens = by_hand(tiny_bundle, image, task)
-        np.testing.assert_allclose(result[task], as_result(task, raw), atol=TOLERANCE)
-        np.testing.assert_allclose(result.features[row], tokens, atol=TOLERANCE)
+        np.testing.assert_allclose(result[task], as_result(task, raw), atol=TOLERANCE, rtol=TOLERANCE)
+        np.testing.assert_allclose(result.features[row], tokens, atol=TOLERANCE, rtol=TOLERANCE)
 
 
 def test_narrow_configuration_runs_the_narrow_graphs(engine, tiny_bundle, photo):
     result = engine(photo(), "depth,scene", "width=0.5,top_k=1")
     for task in ("depth", "scene"):
         raw, _ = by_hand(tiny_bundle, photo(), task, top_k=1, width="0.5", decoder="0.5")
-        np.testing.assert_allclose(result[task], as_result(task, raw), atol=TOLERANCE)
+        np.testing.assert_allclose(result[task], as_result(task, raw), atol=TOLERANCE, rtol=TOLERANCE)
         assert np.abs(result[task] - engine(photo(), task)[task]).max() > 1e-3
 
 
@@ -110,9 +111,11 @@ def test_batch_of_mixed_requests_equals_single_runs(engine, photo):
         assert_same(result, alone)
         assert (result.features is None) == (not request.features)
         if request.features:
-            np.testing.assert_allclose(result.features, alone.features, atol=TOLERANCE)
+            np.testing.assert_allclose(result.features, alone.features, atol=TOLERANCE, rtol=TOLERANCE)
         if request.probabilities:
-            np.testing.assert_allclose(result.probabilities["semseg"], alone.probabilities["semseg"], atol=TOLERANCE)
+            np.testing.assert_allclose(
+                result.probabilities["semseg"], alone.probabilities["semseg"], atol=TOLERANCE, rtol=TOLERANCE
+            )
 
 
 def test_every_input_of_the_encoder_changes_the_answer(engine, photo):
@@ -138,7 +141,7 @@ def test_dense_model_shares_one_row_among_tasks(dense_bundle, photo):
             dense_bundle, "encoder-32x48-w1.onnx", {"image": plane[None], "image_index": np.zeros(1, int)}
         )
         depth = run_file(dense_bundle, "head-depth-32x48-w1.onnx", tokens)["depth"]
-        np.testing.assert_allclose(result["depth"], depth[0, 0], atol=TOLERANCE)
+        np.testing.assert_allclose(result["depth"], depth[0, 0], atol=TOLERANCE, rtol=TOLERANCE)
         requests = [Request(photo(seed=seed), tasks) for seed, tasks in enumerate((None, "depth", "scene,edge"))]
         for request, answer in zip(requests, engine.run_batch(requests)):
             assert_same(answer, engine(request.image, request.tasks))
@@ -276,7 +279,7 @@ def test_original_size_is_that_of_the_picture(engine, photo):
         assert value.dtype == network[task].dtype
         assert value.shape[:2] == (61, 200) or task == "scene"
     expected = network.placement.restore(network["depth"])
-    np.testing.assert_allclose(original["depth"], expected, atol=TOLERANCE)
+    np.testing.assert_allclose(original["depth"], expected, atol=TOLERANCE, rtol=TOLERANCE)
     assert set(np.unique(original["semseg"])) <= set(np.unique(network.placement.crop(network["semseg"])))
 
 

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from slimpath.runtime.errors import TaskError
-from slimpath.runtime.tasks import parse_tasks
+from slimpath.runtime.tasks import TaskChoice, parse_task_choice, parse_tasks
 
 KNOWN = ("semseg", "depth", "edge")
 
@@ -23,6 +23,29 @@ KNOWN = ("semseg", "depth", "edge")
 )
 def test_every_way_of_naming_tasks_is_read_in_its_order(request_, expected):
     assert list(parse_tasks(request_, KNOWN).items()) == list(expected.items())
+
+
+@pytest.mark.parametrize(
+    "request_",
+    ["depth=2>=0.9,edge,semseg>=0.5", " depth = 2 >= 90% , edge, semseg >= .5", ["depth=2>=0.9", "edge", "semseg>=0.5"],
+     {"depth": "2>=0.9", "edge": 1, "semseg": ">=0.5"}],
+)  # fmt: skip
+def test_floors_are_read_in_every_form(request_):
+    expected = TaskChoice({"depth": 2.0, "edge": 1.0, "semseg": 1.0}, {"depth": 0.9, "semseg": 0.5})
+    assert parse_task_choice(request_, KNOWN) == expected
+    assert parse_tasks(request_, KNOWN) == expected.preferences
+
+
+@pytest.mark.parametrize("floor", ["0", "1.1", "-1", "nan", "", "high", "120%", "0.9>=0.8"])
+def test_floor_that_is_no_share_is_refused(floor):
+    with pytest.raises(TaskError, match=r"the floor of task 'depth' must be above 0 and at most 1.*depth>=0\.9"):
+        parse_task_choice(f"depth>={floor}", KNOWN)
+
+
+@pytest.mark.parametrize("request_", [">=0.9", "=2>=0.9", {"depth": ""}, {"depth": "x>=0.9"}, "depth=>0.9"])
+def test_malformed_wish_is_refused(request_):
+    with pytest.raises(TaskError):
+        parse_task_choice(request_, KNOWN)
 
 
 def test_unknown_task_lists_the_known_ones():

@@ -15,7 +15,7 @@ import onnx
 from onnx import TensorProto, helper
 from safetensors.numpy import save_file
 
-from slimpath.runtime.manifest import (
+from slimpath.runtime.bundles.manifest import (
     Accuracy,
     Cost,
     EncoderSpec,
@@ -26,8 +26,8 @@ from slimpath.runtime.manifest import (
     WeightsSpec,
     encode_manifest,
 )
+from slimpath.runtime.bundles.weights import Weights, file_sha256
 from slimpath.runtime.tasks import TaskSpec
-from slimpath.runtime.weights import Weights, file_sha256
 
 DIM, HIDDEN, EXPERTS, TOP_K, DETAIL, PATCH = 8, 8, 4, 2, 2, 16
 SIZES = ((32, 48), (32, 32))

@@ -1,0 +1,1 @@
+"""Reading bundles: the manifest, the checked graphs, the mapped weights."""

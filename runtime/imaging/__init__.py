@@ -1,0 +1,1 @@
+"""Pixels in and out: decoding, fitting to the network, arrays of answers, pictures of them."""

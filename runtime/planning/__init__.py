@@ -1,0 +1,1 @@
+"""(tasks, preferences, budget) -> a plan: prices, worth, Pareto sets, the optimum."""

@@ -1,0 +1,1 @@
+"""What this device is and what a bundle costs on it: calibration, energy, parity of backends."""
