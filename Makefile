@@ -50,6 +50,7 @@ bench: install
 
 docs: install
 	$(BIN)/python -m slimpath.cli.reference > docs/cli.md
+	$(BIN)/python -m slimpath.export.convert.page
 	$(BIN)/python benchmarks/readme_table.py
 
 build: install

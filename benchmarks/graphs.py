@@ -14,7 +14,7 @@ import numpy as np
 from slimpath.runtime import Bundle
 from slimpath.runtime.backends.base import Session
 from slimpath.runtime.backends.ort import OrtBackend
-from slimpath.runtime.routing import Routers
+from slimpath.runtime.running.routing import Routers
 
 
 def load(bundle: Bundle, kind: str, width: float, task: str | None = None, *, tier: str = "packed") -> Session:
@@ -55,3 +55,32 @@ def random_bundle(preset: str, folder: Path | None = None) -> Bundle:
     out = (folder or Path(tempfile.mkdtemp(prefix="slimpath-bench-"))) / preset
     export_model(model, {}, out, widths=[1.0], check=False, name=preset)
     return Bundle.open(out)
+
+
+def small_bundle(folder: Path) -> Bundle:
+    """`m3vit_small` with random weights, at all its widths and with the tasks of the bundled model.
+
+    Args:
+        folder: where it lies, or is exported to (some minutes) if there is nothing.
+    """
+    if not folder.exists():
+        import torch
+
+        from slimpath.export import export_model
+        from slimpath.models import HeadConfig, build_preset
+        from slimpath.runtime.bundles.bundled import bundled_path
+
+        torch.manual_seed(0)
+        tasks = Bundle.open(bundled_path()).manifest.tasks
+        model = build_preset("m3vit_small", tuple(HeadConfig(task.name, task.kind, task.channels) for task in tasks))
+        export_model(model, {}, folder, check=False, name="m3vit_small")
+    return Bundle.open(folder)
+
+
+def photographs(count: int = 8) -> list[np.ndarray]:
+    """uint8 RGB: those of scikit-image and the bundled room, then the same from left to right, as often as needed."""
+    from slimpath.cli.demo import load_subjects
+
+    found = [subject.image_HWC for subject in load_subjects()]
+    found += [np.ascontiguousarray(image[:, ::-1]) for image in found]
+    return [found[i % len(found)] for i in range(count)]

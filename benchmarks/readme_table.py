@@ -11,8 +11,8 @@ import statistics
 from pathlib import Path
 
 from slimpath.runtime import Bundle
-from slimpath.runtime.bundled import bundled_path
-from slimpath.runtime.manifest import Accuracy, Manifest
+from slimpath.runtime.bundles.bundled import bundled_path
+from slimpath.runtime.bundles.manifest import Accuracy, Manifest
 
 ROOT = Path(__file__).resolve().parent.parent
 START, END = "<!-- figures, written by benchmarks/readme_table.py -->", "<!-- end of figures -->"

@@ -16,7 +16,7 @@ from graphs import encoder_feeds, load, random_bundle, runner
 from method import in_turn, machine, table, with_interval
 
 from slimpath.runtime import Bundle, Engine
-from slimpath.runtime.bundled import bundled_path
+from slimpath.runtime.bundles.bundled import bundled_path
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 Section = tuple[str, str, dict[str, object]]  # title and words, table, raw figures

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from . import demo, evaluate, export, inspect, plan, run, train
+from . import calibrate, convert, demo, evaluate, export, inspect, plan, run, stream, train
 
 HELP = """One vision model, many tasks, any budget.
 
@@ -29,8 +29,11 @@ app = typer.Typer(
 app.command("demo")(demo.demo)
 app.command("run")(run.run)
 app.command("plan")(plan.plan)
+app.command("stream")(stream.stream)
+app.command("calibrate")(calibrate.calibrate)
 app.command("inspect")(inspect.inspect)
 app.command("export")(export.export)
+app.command("convert")(convert.convert)
 app.command("train")(train.train)
 app.command("eval")(evaluate.evaluate)
 

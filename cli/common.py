@@ -18,7 +18,8 @@ import typer
 from .errors import InputError, MissingExtraError
 
 if TYPE_CHECKING:
-    from ..runtime import Engine
+    from ..runtime import Bundle, Engine
+    from ..runtime.backends.base import Backend
 
 BAD_INPUT = 2
 DEFECT = 1
@@ -31,7 +32,11 @@ BundlePath = Annotated[
 Tasks = Annotated[
     str | None,
     typer.Option(
-        "--tasks", metavar="LIST", help='Such as "depth,edge" or, with preferences, "depth=2,edge".', show_default="all"
+        "--tasks",
+        metavar="LIST",
+        help='Such as "depth,edge"; with preferences "depth=2,edge"; with floors, shares of the full accuracy, '
+        '"depth>=0.9,edge".',
+        show_default="all",
     ),
 ]
 Budget = Annotated[
@@ -39,8 +44,27 @@ Budget = Annotated[
     typer.Option(
         "--budget",
         metavar="BUDGET",
-        help='A share of the full cost (0.5), "1.5GFLOPs", "700MMACs", "width=0.5", "top_k=2".',
+        help='Limits such as "20ms", "300MB", "50mJ", "1.5GFLOPs", or 0.5, a share of the full FLOPs; pins such as '
+        '"width=0.5", "top_k=2"; joined by commas. Or "min", the cheapest. Time and energy need `slimpath calibrate`.',
         show_default="full",
+    ),
+]
+BackendName = Annotated[
+    str,
+    typer.Option(
+        "--backend",
+        metavar="NAME",
+        help="onnxruntime, onnxruntime-cuda, onnxruntime-tensorrt, openvino, torch, torch-cuda, or auto: the fastest "
+        "measured here that gives the same answers.",
+    ),
+]
+Precision = Annotated[
+    str,
+    typer.Option(
+        "--precision",
+        metavar="NAME",
+        help="Of the large products: fp32, bf16 (openvino, torch), or auto: bf16 where it is native. Routers are "
+        "always in fp32.",
     ),
 ]
 _Verb = TypeVar("_Verb", bound=Callable[..., None])
@@ -113,11 +137,31 @@ def need(modules: tuple[str, ...], extra: str, purpose: str) -> None:
         raise MissingExtraError(f"{purpose} needs {', '.join(missing)}", hint=f'pip install "slimpath[{extra}]"')
 
 
-def load_engine(bundle: Path | None, *, threads: int | None = None) -> Engine:
+def load_engine(
+    bundle: Path | None, *, threads: int | None = None, backend: str = "onnxruntime", precision: str = "fp32"
+) -> Engine:
     """Open a bundle for inference; None is the bundled model."""
-    from ..runtime import Engine
+    from ..runtime import Bundle, Engine, bundled_path
 
-    return Engine.load(bundle, threads=threads)
+    opened = Bundle.open(bundled_path() if bundle is None else bundle)
+    return Engine.load(opened, threads=threads, backend=load_backend(opened, backend, precision, threads=threads))
+
+
+def load_backend(bundle: Bundle, name: str, precision: str, *, threads: int | None = None) -> Backend:
+    """The backend of that name; where "auto" has to measure first, a terminal shows that it does."""
+    from ..runtime.backends import AUTO, make_backend
+
+    if name != AUTO:
+        return make_backend(name, threads=threads, precision=precision)
+    from rich.console import Console
+
+    from ..runtime.backends.auto import choose_backend
+
+    console = Console(stderr=True)
+    with console.status("choosing a backend") as status:  # shows nothing unless stderr is a terminal
+        return choose_backend(
+            bundle, threads=threads, precision=precision, progress=lambda text: status.update(f"backends: {text}")
+        )
 
 
 def parse_numbers(text: str, what: str, low: float, high: float) -> list[float]:

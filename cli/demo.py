@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .common import BundlePath, Debug, Json, load_engine, need, parse_numbers, verb
+from .common import BackendName, BundlePath, Debug, Json, Precision, load_engine, need, parse_numbers, verb
 from .errors import InputError
 from .files import write_together
 from .output import human_flops, percent, print_json, print_table, progress_bar
@@ -33,6 +33,8 @@ def demo(
     widths: Annotated[
         str, typer.Option("--widths", metavar="LIST", help="Widths to compare, one row each.")
     ] = "1,0.5,0.25",
+    backend: BackendName = "onnxruntime",
+    precision: Precision = "fp32",
     json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -48,14 +50,17 @@ def demo(
     """
     need(("skimage",), "demo", "`slimpath demo`")
     chosen = parse_numbers(widths, "--widths", 0, 1)
-    from ..runtime.pictures import png_bytes
+    from ..runtime.imaging.pictures import png_bytes
     from .demo_sheets import contact_sheet, knob_sheet
 
     subjects = load_subjects()
     reports: list[dict[str, Any]] = []
     widest: list[Result] = []
     contact = out / "contact-sheet.png"
-    with load_engine(bundle) as engine, progress_bar("drawing", len(subjects), shown=not json) as progress:
+    with (
+        load_engine(bundle, backend=backend, precision=precision) as engine,
+        progress_bar("drawing", len(subjects), shown=not json) as progress,
+    ):
         for subject in subjects:
             results = [run_timed(engine, subject.image_HWC, width) for width in chosen]
             path = out / f"{subject.name}.png"

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..runtime.pictures import class_name, display_image, task_cell, task_cells
-from ..runtime.pictures_colour import depth_range_m
-from ..runtime.pictures_layout import Cell, Row, cell_block, sheet, side_by_side, stack, table
-from ..runtime.pictures_text import LegendEntry, bar_block, legend_block, text_block
+from ..runtime.imaging.pictures import class_name, display_image, task_cell, task_cells
+from ..runtime.imaging.pictures_colour import depth_range_m
+from ..runtime.imaging.pictures_layout import Cell, Row, cell_block, sheet, side_by_side, stack, table
+from ..runtime.imaging.pictures_text import LegendEntry, bar_block, legend_block, text_block
 from .output import human_flops, percent
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .common import Debug, Json, need, verb
+from .common import BackendName, Debug, Json, Precision, need, verb
 from .output import print_json, print_table
 
 if TYPE_CHECKING:
@@ -47,6 +47,8 @@ def evaluate(
     workers: Annotated[
         int | None, typer.Option("--workers", min=1, help="Cores to use.", show_default="all usable")
     ] = None,
+    backend: BackendName = "onnxruntime",
+    precision: Precision = "fp32",
     json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -59,6 +61,7 @@ def evaluate(
       slimpath eval
       slimpath eval BUNDLE --scenes 150 --grid --write BUNDLE-measured
       slimpath eval --docs docs --cache rooms
+      slimpath eval --backend openvino --precision bf16
     """
     need(("torch", "matplotlib", "tqdm"), "train", "`slimpath eval`")
     from ..runtime import bundled_path
@@ -75,6 +78,8 @@ def evaluate(
         progress=not json,
         cache=cache,
         workers=workers,
+        backend=backend,
+        precision=precision,
     )
     made = [] if write is None else [write]
     if plot is not None:
@@ -93,7 +98,8 @@ def evaluate(
 
 def _print_report(report: EvalReport) -> None:
     columns, lines = report.table()
-    title = f"{report.bundle}: {report.scenes} scenes, {report.size_hw[0]}x{report.size_hw[1]}, 95 % intervals"
+    by = "" if report.backend == "onnxruntime" else f", {report.backend}"
+    title = f"{report.bundle}{by}: {report.scenes} scenes, {report.size_hw[0]}x{report.size_hw[1]}, 95 % intervals"
     print_table(title, columns, lines, numeric=(2, 3, 4, 6, 7))
     for claim, holds in report.claims().items():
         print(f"{'yes' if holds else 'NO '}  {claim}")

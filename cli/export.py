@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
+from .calibration import ROOMS, load_calibration
 from .common import BAD_INPUT, Debug, Json, need, parse_numbers, parse_size, say, verb
 from .errors import CliError, InputError
 from .output import print_json, progress_bar
@@ -60,6 +61,25 @@ def export(
         int | None,
         typer.Option("--top-k", min=1, help="Stand-alone: experts a token visits.", show_default="as trained"),
     ] = None,
+    expert_coverage: Annotated[
+        float | None,
+        typer.Option(
+            "--expert-coverage",
+            metavar="SHARE",
+            help="Bundle: each task keeps the fewest experts that get this share of its router mass, and never reads "
+            "the others.",
+            show_default="all experts",
+        ),
+    ] = None,
+    calibration: Annotated[
+        str | None,
+        typer.Option(
+            "--calibration",
+            metavar="DIR|rooms:N",
+            help="Pictures to measure that mass on: a folder of them, or N rendered rooms.",
+            show_default=f"rooms:{ROOMS} with --expert-coverage",
+        ),
+    ] = None,
     check: Annotated[
         bool, typer.Option("--check/--no-check", help="Run what was written and compare it with the network.")
     ] = True,
@@ -74,6 +94,7 @@ def export(
     Examples:
       slimpath export model.safetensors --out my_bundle
       slimpath export model.safetensors --out my_bundle --size 224x224 --size 320x320 --widths 0.5,1
+      slimpath export model.safetensors --out my_bundle --expert-coverage 0.99 --calibration photos
       slimpath export model.safetensors --out depth.onnx --to standalone --tasks depth --width 0.5
     """
     need(("torch", "onnx", "onnx_ir", "onnxscript", "safetensors"), "export", "`slimpath export`")
@@ -92,12 +113,15 @@ def export(
                     hint="add --to standalone, or leave them out",
                 )
             chosen = sorted(parse_numbers(widths, "--widths", 0, 1)) if widths else None
-            report = _export_bundle(checkpoint, out, sizes, chosen, check, name, progress)
+            experts = _Experts(expert_coverage, calibration)
+            report = _export_bundle(checkpoint, out, sizes, chosen, experts, check, name, progress)
         else:
             if widths is not None or name is not None or (sizes and len(sizes) > 1):
                 raise CliError(
                     "a stand-alone file has one size, one width and no name", hint="use --width, and --size once"
                 )
+            if expert_coverage is not None or calibration is not None:
+                raise CliError("--expert-coverage and --calibration are for bundles", hint="leave them out")
             kept = [task.strip() for task in tasks.split(",")] if tasks else None
             report = _export_standalone(
                 checkpoint, out, kept, width, top_k, sizes[0] if sizes else None, check, progress
@@ -108,18 +132,39 @@ def export(
         raise typer.Exit(BAD_INPUT)
 
 
+class _Experts(NamedTuple):
+    """What the command line says of experts."""
+
+    coverage: float | None
+    calibration: str | None
+
+
 def _export_bundle(
     checkpoint: Path,
     out: Path,
     sizes: list[tuple[int, int]] | None,
     widths: list[float] | None,
+    experts: _Experts,
     check: bool,
     name: str | None,
     progress: Progress,
 ) -> ExportReport:
     from ..export import export_bundle
 
-    return export_bundle(checkpoint, out, sizes=sizes, widths=widths, check=check, name=name, progress=progress)
+    coverage = 1.0
+    if experts.coverage is not None:
+        coverage = parse_numbers(str(experts.coverage), "--expert-coverage", 0, 1)[0]
+    return export_bundle(
+        checkpoint,
+        out,
+        sizes=sizes,
+        widths=widths,
+        check=check,
+        name=name,
+        calibration=None if experts == _Experts(None, None) else load_calibration(experts.calibration),
+        expert_coverage=coverage,
+        progress=progress,
+    )
 
 
 def _export_standalone(
@@ -149,6 +194,7 @@ def _print_outcome(report: ExportReport, json: bool) -> None:
                 "worst_error": report.worst_error,
                 "passed": report.passed,
                 "graphs": report.graphs,
+                "kept_experts": report.kept_experts,
             }
         )
         return
@@ -156,4 +202,6 @@ def _print_outcome(report: ExportReport, json: bool) -> None:
     difference = (
         "not compared with the network" if worst is None else f"largest difference from the network {worst:.1e}"
     )
+    for task, counts in report.kept_experts.items():
+        print(f"{task} can reach {', '.join(map(str, counts))} experts of its blocks")
     print(f"{report.path}: {report.size_bytes / 1e6:.2f} MB, {difference}")

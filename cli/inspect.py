@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .common import BAD_INPUT, Debug, Json, say, verb
+from .inspect_experts import describe_needs, print_experts
 from .output import human_bytes, human_flops, print_json, print_table
 
 if TYPE_CHECKING:
@@ -86,6 +87,7 @@ def describe_bundle(bundle: Bundle, verified: bool) -> dict[str, Any]:
         "tasks": manifest.tasks,
         "sizes": manifest.sizes,
         "encoder": manifest.encoder,
+        "needs": describe_needs(bundle),
         "configurations": list_configurations(manifest),
         "graphs": manifest.graphs,
         "accuracies": manifest.accuracies,
@@ -100,7 +102,7 @@ def list_configurations(manifest: Manifest) -> list[dict[str, Any]]:
     for encoder in (graph for graph in manifest.graphs if graph.kind == "encoder"):
         heads = [_nearest_head(manifest, encoder.size_hw, task.name, encoder.width) for task in manifest.tasks]
         # Mixture of experts: each task is a row of its own. Dense: all tasks of an image share one.
-        row_count = count if manifest.is_moe else 1
+        row_count = count if manifest.rows_per_task else 1
         for top_k in range(1, manifest.encoder.top_k + 1) if manifest.is_moe else (0,):
             cost = encoder.cost
             flops = cost.flops_image + row_count * (cost.flops_row + top_k * cost.flops_row_per_expert)
@@ -151,6 +153,7 @@ def _print_report(bundle: Bundle, report: dict[str, Any]) -> None:
     ]
     names = ("size", "width", "top_k", "encoder", "all heads", "parameters")
     print_table("configurations, all tasks of one image", names, configurations, numeric=(1, 2, 3, 4, 5))
+    print_experts(manifest, report["needs"])
     _print_accuracies(manifest)
     if manifest.provenance:
         print_table("provenance", ("what", "value"), provenance_rows(manifest.provenance))
@@ -189,13 +192,15 @@ def _print_accuracies(manifest: Manifest) -> None:
             f"{point.value:.4g} {point.metric}",
             "-" if point.ci_low is None or point.ci_high is None else f"{point.ci_low:.4g} to {point.ci_high:.4g}",
             f"{point.trivial:.4g}",
+            "-" if point.all_experts is None else f"{point.all_experts:.4g}",
             point.samples,
             point.source,
         )
         for point in manifest.accuracies
     ]
-    names = ("task", "encoder", "top_k", "decoder", "accuracy", "95 % interval", "trivial", "images", "source")
-    print_table("accuracies", names, rows, numeric=(1, 2, 3, 6, 7))
+    names = ("task", "encoder", "top_k", "decoder", "accuracy", "95 % interval", "trivial")
+    names += ("with all experts", "images", "source")
+    print_table("accuracies", names, rows, numeric=(1, 2, 3, 6, 7, 8))
 
 
 def _size(size_hw: list[int]) -> str:

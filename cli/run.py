@@ -9,7 +9,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .common import BAD_INPUT, Budget, BundlePath, Debug, Json, Tasks, describe, is_expected, load_engine, say, verb
+from .common import (
+    BAD_INPUT,
+    BackendName,
+    Budget,
+    BundlePath,
+    Debug,
+    Json,
+    Precision,
+    Tasks,
+    describe,
+    is_expected,
+    load_engine,
+    say,
+    verb,
+)
 from .files import ImageInput, find_images, write_together
 from .output import human_flops, percent, print_json, progress_bar
 
@@ -48,6 +62,8 @@ def run(
     panel: Annotated[
         bool, typer.Option("--panel/--no-panel", help="Also write one picture with all tasks side by side.")
     ] = True,
+    backend: BackendName = "onnxruntime",
+    precision: Precision = "fp32",
     json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -63,7 +79,10 @@ def run(
     """
     inputs = find_images(images, out)
     reports: list[dict[str, Any]] = []
-    with load_engine(bundle) as engine, progress_bar("running", len(inputs), shown=not json) as progress:
+    with (
+        load_engine(bundle, backend=backend, precision=precision) as engine,
+        progress_bar("running", len(inputs), shown=not json) as progress,
+    ):
         plan = engine.plan(tasks, budget, strict=strict)
         engine(_grey(plan.size_hw), budget=plan)  # loads the graphs, which is no part of what an image takes
         for entry in inputs:
@@ -101,7 +120,7 @@ def _run_one(
 ) -> dict[str, Any]:
     """Run one image and write its files; the report says what was made."""
     from ..runtime import load_image
-    from ..runtime.pictures import SINGLE_PX, panel, png_bytes, single, task_cells
+    from ..runtime.imaging.pictures import SINGLE_PX, panel, png_bytes, single, task_cells
 
     # A picture to draw on need not have more pixels than a screen: a large JPEG is scaled down while it is decoded.
     image = load_image(entry.path, plane_hw=(SINGLE_PX[1], SINGLE_PX[1])).rgb

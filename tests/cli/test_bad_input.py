@@ -15,8 +15,8 @@ import cv2
 import numpy as np
 import pytest
 
-from slimpath.tests.runtime.test_bundle import GRAPH, change_manifest, redirect
-from slimpath.tests.runtime.test_images import CMYK_JPEG, HUGE, encode, exif, png_with_chunk
+from slimpath.tests.runtime.bundles.test_bundle import GRAPH, change_manifest, redirect
+from slimpath.tests.runtime.imaging.test_images import CMYK_JPEG, HUGE, encode, exif, png_with_chunk
 
 
 def _picture(height: int, width: int, channels: int = 3, dtype: type = np.uint8) -> np.ndarray:

@@ -12,7 +12,7 @@ import pytest
 
 from slimpath.cli.inspect import provenance_rows
 from slimpath.runtime import Planner
-from slimpath.runtime.bundle import Bundle
+from slimpath.runtime.bundles.bundle import Bundle
 
 
 @pytest.fixture

@@ -20,8 +20,11 @@ def test_page_has_every_option_once_per_verb():
         "demo",
         "run",
         "plan",
+        "stream",
+        "calibrate",
         "inspect",
         "export",
+        "convert",
         "train",
         "eval",
     ]

@@ -11,7 +11,7 @@ from slimpath.export import export_model, parity
 from slimpath.export.reload import model_from_bundle
 from slimpath.models import MultiTaskModel
 from slimpath.runtime import Bundle
-from slimpath.runtime.bundled import bundled_path
+from slimpath.runtime.bundles.bundled import bundled_path
 
 from .conftest import TASKS, random_model
 
@@ -19,7 +19,8 @@ from .conftest import TASKS, random_model
 def _check_everything(bundle: Bundle, model: MultiTaskModel, size_hw: tuple[int, int]) -> None:
     """Encoders on one mixed batch of all (task, top_k), heads on its tokens, at every width."""
     config = model.config
-    rows = list(product(config.task_names, range(1, config.top_k + 1) if config.moe_blocks else [1]))
+    top_ks = range(1, config.top_k + 1) if config.moe_blocks else [1]
+    rows: list[tuple[str, int]] = list(product(config.task_names, top_ks))
     for graph in bundle.manifest.graphs:
         if graph.kind != "encoder" or graph.size_hw != size_hw:
             continue

@@ -14,7 +14,7 @@ from slimpath.export import ExportError, TargetExistsError, export_standalone
 from slimpath.export.letterbox import Letterbox
 from slimpath.models import MultiTaskModel
 from slimpath.runtime import Bundle
-from slimpath.runtime.preprocess import preprocess
+from slimpath.runtime.imaging.preprocess import preprocess
 
 TASK_NAMES = ["semseg", "depth", "normals", "edge", "scene"]
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from slimpath.runtime.manifest import Preprocessing
-from slimpath.runtime.preprocess import place, preprocess
+from slimpath.runtime.bundles.manifest import Preprocessing
+from slimpath.runtime.imaging.preprocess import place, preprocess
 from slimpath.tests.training.conftest import ToyRooms
 from slimpath.training.augment import (
     IMAGE_MEAN,

@@ -6,6 +6,7 @@ import dataclasses
 import json
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 import torch
@@ -22,6 +23,7 @@ from slimpath.training.eval_docs import write_docs_table
 from slimpath.training.eval_report import Comparison, EvalReport
 from slimpath.training.eval_rooms import RoomRange, open_rooms
 from slimpath.training.eval_runner import Configuration, Runner, configurations
+from slimpath.training.eval_write import write_accuracies
 from slimpath.training.evaluate import evaluate_bundle
 from slimpath.training.metrics import metric_for
 from slimpath.training.synthrooms import CLASSES, ROOM_TYPES
@@ -155,6 +157,27 @@ def test_written_bundle_verifies_and_has_the_accuracies(bundle: Path, cache: Pat
         assert plan.scored_by == "accuracy" and plan.accuracies["depth"] is not None
     with pytest.raises(EvaluationError, match="exists"):
         measure(bundle, cache, write=out)
+
+
+def test_other_backends_are_measured_in_their_precision(report: EvalReport, bundle: Path, cache: Path):
+    """torch in bf16 here: it computes on any CPU."""
+    rounded = measure(bundle, cache, backend="torch", precision="bf16")
+    assert (rounded.backend, rounded.precision) == ("torch-bf16", "bf16")
+    assert {accuracy.precision for accuracy in rounded.accuracies()} == {"bf16"}
+    assert (report.backend, {accuracy.precision for accuracy in report.accuracies()}) == ("onnxruntime", {"fp32"})
+    for mine, theirs in zip(rounded.rows, report.rows, strict=True):
+        assert mine.configuration == theirs.configuration
+        assert mine.accuracy.value == pytest.approx(theirs.accuracy.value, rel=0.1, abs=0.05)
+    assert [row.accuracy.value for row in rounded.rows] != [row.accuracy.value for row in report.rows]
+
+
+def test_writing_one_precision_keeps_the_accuracies_of_the_others(report: EvalReport, bundle: Path, tmp_path: Path):
+    full = write_accuracies(Bundle.open(bundle), report.accuracies(), tmp_path / "full")
+    lower = [msgspec.structs.replace(accuracy, precision="bf16", value=0.5) for accuracy in report.accuracies()]
+    both = Bundle.open(write_accuracies(Bundle.open(full), lower, tmp_path / "both")).manifest.accuracies
+    assert set(both) == {*report.accuracies(), *lower}
+    again = Bundle.open(write_accuracies(Bundle.open(tmp_path / "both"), lower[:1], tmp_path / "again"))
+    assert set(again.manifest.accuracies) == {*report.accuracies(), lower[0]}
 
 
 def test_failed_writing_leaves_nothing_behind(
