@@ -63,7 +63,9 @@ def limits_of(budget: Budget, *, full_flops: int, headroom: float = 1.0, slowdow
     """
     found: list[Limit] = []
     if budget.share is not None:
-        found.append(Limit("flops", int(budget.share * full_flops), f"{budget.share:g}", full_flops, ""))
+        flops = budget.share * full_flops
+        flops = math.floor(flops + max(1e-6, 1e-13 * flops))  # 26.999999999999996 are 27
+        found.append(Limit("flops", flops, f"{budget.share:g}", full_flops, ""))
     if budget.flops is not None:
         found.append(_limit("flops", budget.flops, 1.0))
     if budget.latency_ms is not None:

@@ -27,6 +27,11 @@ def test_named_limit_admits_what_it_was_named_for(name, steps, headroom, slowdow
     assert again.most <= max(steps * 1.002, steps + 20 * limit.per_unit / 1e4)  # and is not much more
 
 
+def test_share_that_binary_fractions_put_just_below_a_flop_admits_it():
+    (limit,) = limits_of(parse_budget("1.35e-12"), full_flops=2 * 10**13)
+    assert limit.most == 27
+
+
 def test_limits_come_in_order_and_with_their_text():
     limits = limits_of(parse_budget("50mJ,300MB,20ms,1GFLOPs,0.5"), **UNLIMITED)
     assert [(limit.axis, limit.most, limit.text) for limit in limits] == [
