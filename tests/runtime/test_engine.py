@@ -132,7 +132,7 @@ def test_mapped_tier_gives_the_same_answers(engine, tiny_bundle, photo):
 
 
 def test_dense_model_shares_one_row_among_tasks(dense_bundle, photo):
-    with Engine.load(dense_bundle, threads=1) as engine:
+    with Engine.load(dense_bundle, threads=1, tier="packed") as engine:
         result = engine(photo(), features=True)
         assert list(result) == NAMES and result.features is not None and result.features.shape == (1, 7, 8)
         assert (result.plan.top_k, result.plan.scored_by) == (0, "flops")
@@ -325,7 +325,7 @@ def test_infeasible_budget_is_answered_with_the_smallest_plan(engine, photo):
 
 
 def test_output_beyond_the_cap_is_refused_with_the_way_out(tiny_bundle, photo):
-    with Engine.load(tiny_bundle, threads=1, max_output_pixels=2399) as engine:
+    with Engine.load(tiny_bundle, threads=1, tier="packed", max_output_pixels=2399) as engine:
         with pytest.raises(SizeError, match=r"at most 0.0 are made; use output_size=\"network\", or load the engine"):
             engine(photo(40, 60), "depth", output_size="original")
         assert engine(photo(40, 60), "depth")["depth"].shape == (32, 48)
@@ -387,7 +387,7 @@ def test_damaged_bundle_is_refused_at_load(copied_bundle):
 
 
 def test_many_threads_get_the_answers_of_one(tiny_bundle, photo):
-    with Engine.load(tiny_bundle, threads=1) as engine, ThreadPoolExecutor(6) as threads:
+    with Engine.load(tiny_bundle, threads=1, tier="packed") as engine, ThreadPoolExecutor(6) as threads:
         requests = [(photo(seed=i % 3), NAMES[i % 5], ("top_k=1", None)[i % 2]) for i in range(30)]
         answers = list(threads.map(lambda request: engine(*request), requests))
         for request, answer in zip(requests, answers):
@@ -408,7 +408,7 @@ def test_async_error_reaches_its_caller(engine, photo):
 
 
 def test_closed_engine_says_so(tiny_bundle, photo):
-    engine = Engine.load(tiny_bundle, threads=1)
+    engine = Engine.load(tiny_bundle, threads=1, tier="packed")
     engine(photo(), "depth")
     asyncio.run(engine.arun(photo(), "depth"))
     engine.close()
