@@ -46,11 +46,12 @@ types: install
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
 bench: install
-	$(BIN)/python benchmarks/run.py
+	$(BIN)/python benchmarks/page.py --measure
 
 docs: install
 	$(BIN)/python -m slimpath.cli.reference > docs/cli.md
 	$(BIN)/python -m slimpath.export.convert.page
+	$(BIN)/python -m slimpath.service.settings_page
 	$(BIN)/python benchmarks/readme_table.py
 
 build: install

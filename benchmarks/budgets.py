@@ -11,18 +11,17 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 from film import frames
-from method import machine, table
+from method import table
 from neighbour import Neighbour
+from page import keep
 
 from slimpath.runtime import Engine, Plan
 from slimpath.runtime.profiling.calibrate import calibrate
@@ -158,12 +157,12 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--calibrate", type=float, default=60.0, help="seconds, where there is no profile yet")
-    parser.add_argument("--out", type=Path, default=None)
+    parser.add_argument("--quick", action="store_true", help="nothing is kept")
     arguments = parser.parse_args()
     title, text, raw = measure(arguments.requests, arguments.seed, arguments.calibrate)
     print(f"\n## {title}\n\n{text}")
-    if arguments.out is not None:
-        arguments.out.write_text(json.dumps({"machine": machine(), "figures": raw}, indent=1) + "\n")
+    if not arguments.quick:
+        keep("budgets", [(title, text, raw)])
 
 
 if __name__ == "__main__":

@@ -5,15 +5,19 @@ Axes: I images, B rows.
 
 from __future__ import annotations
 
+import json
 import tempfile
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from slimpath.runtime import Bundle
 from slimpath.runtime.backends.base import Session
 from slimpath.runtime.backends.ort import OrtBackend
+from slimpath.runtime.bundles.manifest import GraphSpec
 from slimpath.runtime.running.routing import Routers
 
 
@@ -43,17 +47,45 @@ def runner(session: Session, feeds: dict[str, np.ndarray]) -> Callable[[], objec
     return lambda: session.run(feeds)
 
 
-def random_bundle(preset: str, folder: Path | None = None) -> Bundle:
-    """A bundle of a named model with random weights (speed does not depend on them), full width only, unchecked."""
-    import torch
+def by_operator(bundle: Bundle, graph: GraphSpec, folder: Path, runs: int) -> dict[str, float]:
+    """Milliseconds of an encoder's run by operator: the sum over nodes of each node's median, most first.
 
-    from slimpath.export import export_model
-    from slimpath.models import HeadConfig, build_preset
+    It is ONNX Runtime's own profile, which adds some microseconds to every node.
+    """
+    import onnxruntime
 
-    torch.manual_seed(0)
-    model = build_preset(preset, (HeadConfig("depth", "depth", 1), HeadConfig("edge", "probability", 1)))
+    options = OrtBackend()._cpu_options(onnxruntime, bundle.path, "packed")
+    options.enable_profiling, options.profile_file_prefix = True, str(folder / "profile")
+    session: Any = onnxruntime.InferenceSession(bundle.graph_bytes(graph), options, providers=["CPUExecutionProvider"])
+    feeds = encoder_feeds(bundle, list(bundle.manifest.task_names[:1]))
+    for _ in range(runs):
+        session.run(None, {value.name: feeds[value.name] for value in session.get_inputs()})
+    times: dict[tuple[str, str], list[float]] = defaultdict(list)
+    for event in json.loads(Path(session.end_profiling()).read_text()):
+        if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
+            times[event["args"]["op_name"], event["args"]["node_index"]].append(event["dur"] / 1e3)
+    found: dict[str, float] = defaultdict(float)
+    for (operator, _), samples in times.items():
+        found[operator] += float(np.median(samples))
+    return dict(sorted(found.items(), key=lambda item: -item[1]))
+
+
+def random_bundle(preset: str, folder: Path | None = None, *, widths: Sequence[float] = (1.0,)) -> Bundle:
+    """A bundle of a named model with random weights (speed does not depend on them), unchecked; two tasks.
+
+    Args:
+        folder: where it lies, or is exported to if there is nothing; None for a temporary one.
+    """
     out = (folder or Path(tempfile.mkdtemp(prefix="slimpath-bench-"))) / preset
-    export_model(model, {}, out, widths=[1.0], check=False, name=preset)
+    if not out.exists():
+        import torch
+
+        from slimpath.export import export_model
+        from slimpath.models import HeadConfig, build_preset
+
+        torch.manual_seed(0)
+        model = build_preset(preset, (HeadConfig("depth", "depth", 1), HeadConfig("edge", "probability", 1)))
+        export_model(model, {}, out, widths=list(widths), check=False, name=preset)
     return Bundle.open(out)
 
 

@@ -7,8 +7,8 @@
 
 Every figure comes from a process of its own: PSS less PSS after imports, each configuration run once at batch 1 on the
 same 8 photographs. The bundle is copied first, so that no other process shares its pages. `--variants` measures (a)
-again with the session options that were tried on the way. Prints tables, and writes docs/benchmarks-memory.json unless
---quick. The limit of (c) needs the right to make a control group; without it (c) says so.
+again with the session options that were tried on the way. Prints tables, and keeps them for docs/benchmarks.md
+unless --quick. The limit of (c) needs the right to make a control group; without it (c) says so.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ from typing import Any
 import numpy as np
 from graphs import photographs, small_bundle
 from memory_group import Group
-from method import machine, table
+from method import table
+from page import Section, keep
 
 from slimpath.runtime import Bundle, Engine
 from slimpath.runtime.backends.base import Tier
@@ -37,7 +38,6 @@ from slimpath.runtime.footprint.memory import PAGE_BYTES, release_free_memory, t
 from slimpath.runtime.footprint.memory_model import process_mb
 from slimpath.runtime.imaging.preprocess import preprocess
 
-OUT = Path(__file__).resolve().parent.parent / "docs" / "benchmarks-memory.json"
 SHARE = 0.6  # of the weights file, under the limit of (c)
 
 # What was tried for (a), each against the session options as they are ({}).
@@ -69,6 +69,14 @@ class VariantBackend(OrtBackend):
 
 
 # --- what the measured processes do -------------------------------------------------------------------------------
+
+TITLES = {
+    "a": "every configuration mapped, against the widest alone",
+    "a, under a limit of 1.15": "every configuration, under a limit of 1.15 of the widest alone",
+    "b": "what each packed configuration adds",
+    "tasks": "resident bytes of each task's path",
+    "c": "a process limit of graphs, arenas and 60 % of the weights",
+}
 
 
 def import_libraries(bundle: Bundle) -> list[np.ndarray]:
@@ -314,7 +322,8 @@ def main() -> None:
         print(json.dumps(MEASURES[arguments.measure](Bundle.open(arguments.bundle), arguments.argument)))
         return
     with tempfile.TemporaryDirectory(prefix="slimpath-memory-") as name:
-        folder, figures = Path(name), {}
+        folder = Path(name)
+        found: list[Section] = []
         bundles = [arguments.bundle] if arguments.bundle else [bundled_path()]
         if not (arguments.bundle or arguments.quick):
             bundles.append(small_bundle(arguments.small or folder / "m3vit_small").path)
@@ -326,12 +335,11 @@ def main() -> None:
             parts = {"a": (text_a, raw_a), "b": part_b(copied), "tasks": part_tasks(copied)}
             parts["a, under a limit of 1.15"] = part_parked(copied, list(raw_a.values())[-1]["widest"]["pss"])
             parts["c"] = part_c(copied, every, folder)
-            figures[path.name] = {part: raw for part, (_, raw) in parts.items()}
-            for part, (text, _) in parts.items():
+            for part, (text, raw) in parts.items():
+                found.append((f"`{path.name}`: {TITLES[part]}", text, raw))
                 print(f"\n### {path.name}: {part}\n\n{text}", flush=True)
     if not arguments.quick:
-        OUT.write_text(json.dumps({"machine": machine(), "figures_mb": figures}, indent=1) + "\n")
-        print(f"written: {OUT}")
+        keep("memory", found)
 
 
 if __name__ == "__main__":

@@ -32,11 +32,20 @@ class Timing:
 
     def ratio(self, name: str, base: str) -> tuple[float, float, float]:
         """Median ratio name / base over repeats, and its 95 % bootstrap interval."""
-        ratios = np.array(self.repeats_ms[name]) / np.array(self.repeats_ms[base])
-        rng = np.random.default_rng(0)
-        medians = np.median(rng.choice(ratios, size=(2000, len(ratios))), axis=1)
-        low, high = np.percentile(medians, [2.5, 97.5])
-        return float(np.median(ratios)), float(low), float(high)
+        return interval(np.array(self.repeats_ms[name]) / np.array(self.repeats_ms[base]))
+
+
+def interval(values: np.ndarray) -> tuple[float, float, float]:
+    """Median of some repeats' figures, and its 95 % bootstrap interval."""
+    rng = np.random.default_rng(0)
+    medians = np.median(rng.choice(values, size=(2000, len(values))), axis=1)
+    low, high = np.percentile(medians, [2.5, 97.5])
+    return float(np.median(values)), float(low), float(high)
+
+
+def verdict(value: tuple[float, float, float], target: float) -> str:
+    """A target is met if the lower bound of the interval is at or under it."""
+    return "met" if value[1] <= target else "missed"
 
 
 def in_turn(candidates: Mapping[str, Callable[[], object]], *, repeats: int, runs: int, warm_up: int = 5) -> Timing:

@@ -2,27 +2,26 @@
 
 Every session is wrapped so that the time inside its runs is known; the rest of a call, less what it says of
 preprocessing and postprocessing, is the engine's own: planning, batching, feeding, the Result. The target is 0.3 ms.
-Prints a table and writes docs/benchmarks-overhead.json, unless --quick.
+Keeps its table for docs/benchmarks.md, unless --quick.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import time
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-from method import machine, table
+from method import table
+from page import keep
 
 from slimpath.runtime import Bundle, Engine
 from slimpath.runtime.backends.base import Session, Tier
 from slimpath.runtime.backends.ort import OrtBackend
 from slimpath.runtime.bundles.bundled import bundled_path
 
-OUT = Path(__file__).resolve().parent.parent / "docs" / "benchmarks-overhead.json"
 TARGET_MS = 0.3
 
 
@@ -97,11 +96,10 @@ def main() -> None:
         low, high = np.percentile(draws, [2.5, 97.5])
         verdict = "met" if low <= TARGET_MS else "missed"
         rows.append([name, f"{statistics.median(values):.3f} ({low:.3f} to {high:.3f})", f"{TARGET_MS}", verdict])
-    print(table(["call", "own time, ms", "target", "verdict"], rows))
+    text = table(["call", "own time, ms", "target", "verdict"], rows)
+    print(text)
     if not arguments.quick:
-        figures = {"machine": machine(), "bundle": bundle.manifest.name, "ms": medians}
-        OUT.write_text(json.dumps(figures, indent=1) + "\n")
-        print(f"written: {OUT}")
+        keep("overhead", [(f"`{bundle.manifest.name}`, one picture of 480 x 640", text, medians)])
 
 
 if __name__ == "__main__":

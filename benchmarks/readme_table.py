@@ -1,4 +1,4 @@
-"""The README's table of figures: accuracies from the bundled manifest, latencies from docs/benchmarks.json.
+"""The README's table of figures: accuracies from the bundled manifest, latencies from docs/measured/encoder.json.
 
 `python benchmarks/readme_table.py` writes it between the two marks; `slimpath eval --write` and `make bench` measured
 what is in it.
@@ -6,9 +6,10 @@ what is in it.
 
 from __future__ import annotations
 
-import json
 import statistics
 from pathlib import Path
+
+from page import kept
 
 from slimpath.runtime import Bundle
 from slimpath.runtime.bundles.bundled import bundled_path
@@ -32,8 +33,8 @@ def figures() -> str:
     manifest = Bundle.open(bundled_path()).manifest
     if not manifest.accuracies:
         raise SystemExit("the bundled model is unmeasured: run `slimpath eval --write` first")
-    measured = json.loads((ROOT / "docs" / "benchmarks.json").read_text())
-    repeats_ms = measured["figures"][WIDTHS_FIGURE]["ms"]
+    measured = kept("encoder")
+    repeats_ms = next(part["figures"]["ms"] for part in measured["sections"] if part["title"] == WIDTHS_FIGURE)
     latency_ms = {name: statistics.median(values) for name, values in repeats_ms.items()}
     first = {accuracy.task: accuracy for accuracy in manifest.accuracies}
     tasks = [task for task in manifest.task_names if task in first]

@@ -1,4 +1,4 @@
-"""The first figures: `python benchmarks/run.py` measures, and writes docs/benchmarks.json and docs/benchmarks.md.
+"""The encoder by itself: `python benchmarks/run.py` measures, and keeps its tables for docs/benchmarks.md.
 
 `--quick` does a tenth of the repeats (to see that it works); the tables in the repository come from the full run.
 """
@@ -6,20 +6,17 @@
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from graphs import encoder_feeds, load, random_bundle, runner
-from method import in_turn, machine, table, with_interval
+from method import in_turn, interval, table, verdict, with_interval
+from page import Section, keep
 
 from slimpath.runtime import Bundle, Engine
 from slimpath.runtime.bundles.bundled import bundled_path
-
-DOCS = Path(__file__).resolve().parent.parent / "docs"
-Section = tuple[str, str, dict[str, object]]  # title and words, table, raw figures
 
 
 def widths(bundle: Bundle, repeats: int, runs: int) -> Section:
@@ -68,6 +65,29 @@ def tasks(bundle: Bundle, repeats: int, runs: int) -> Section:
         "One task against all tasks (one image; engine from a 480 x 640 array)",
         table(head, rows),
         {"ms": dict(timing.repeats_ms)},
+    )
+
+
+def mixed(bundle: Bundle, repeats: int, runs: int) -> Section:
+    """A batch of images with a task each, all different, against the same images with one task for all."""
+    every, rows, raw = list(bundle.manifest.task_names), [], {}
+    for width in (min(bundle.manifest.widths), 1.0):
+        session = load(bundle, "encoder", width)
+        calls = {
+            "mixed": runner(session, encoder_feeds(bundle, every, copies=True)),
+            **{task: runner(session, encoder_feeds(bundle, [task] * len(every), copies=True)) for task in every},
+        }
+        timing = in_turn(calls, repeats=repeats, runs=max(3, runs // 5))
+        raw[f"{width:g}"] = dict(timing.repeats_ms)
+        alike = np.mean([timing.repeats_ms[task] for task in every], axis=0)  # of each repeat
+        ratio = interval(np.array(timing.repeats_ms["mixed"]) / alike)
+        ms = [f"{timing.median_ms('mixed'):.1f}", f"{np.median(alike):.1f}"]
+        rows.append([f"{width:g}", *ms, with_interval(ratio), verdict(ratio, 1.05)])
+    head = ["encoder width", "mixed, ms", "alike, ms", "mixed / alike", "<= 1.05"]
+    return (
+        f"A batch of {len(every)} images of different tasks against as many of one task (encoder)",
+        table(head, rows),
+        raw,
     )
 
 
@@ -142,24 +162,16 @@ def main() -> None:
         lambda: widths(bundle, repeats, runs),
         lambda: tasks(bundle, repeats, runs),
         lambda: prefix(bundle, repeats, runs),
+        lambda: mixed(bundle, repeats, runs),
         lambda: experts(presets, repeats, runs),
         lambda: loading(bundle, 2 if arguments.quick else 5),
     ]
-    parts, raw = [], {}
+    sections = []
     for measure in measures:
-        title, text, figures = measure()
-        print(f"\n## {title}\n\n{text}", flush=True)
-        parts.append(f"## {title}\n\n{text}")
-        raw[title] = figures
-    if arguments.quick:
-        return
-    facts = machine()
-    lines = "\n".join(f"- {name}: {value}" for name, value in facts.items())
-    method = f"{repeats} repeats of {runs} runs in turn, medians, 95 % bootstrap intervals; see `benchmarks/method.py`."
-    head = f"# Benchmarks\n\nWritten by `make bench` (`benchmarks/run.py`). {method}\n\n"
-    head += f"Model: `{bundle.manifest.name}`.\n\n{lines}\n"
-    (DOCS / "benchmarks.md").write_text(head + "\n" + "\n".join(parts))
-    (DOCS / "benchmarks.json").write_text(json.dumps({"machine": facts, "figures": raw}, indent=1) + "\n")
+        sections.append(measure())
+        print(f"\n## {sections[-1][0]}\n\n{sections[-1][1]}", flush=True)
+    if not arguments.quick:
+        keep("encoder", sections)
 
 
 if __name__ == "__main__":

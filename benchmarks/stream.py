@@ -1,8 +1,8 @@
 """Does `slimpath stream` hold the rate? `python benchmarks/stream.py` plays a film of 30 s through the command line.
 
 Several rates, each with the knob and, beside it, with the full model pinned; once with a neighbour that takes a core
-for the second half. Prints a table; `--out FILE` keeps the figures, `--videos DIR` the videos, `--picture FILE` draws
-the picture of docs/stream.md.
+for the second half. Prints a table and keeps it for docs/benchmarks.md unless --quick; `--videos DIR` keeps the videos,
+`--picture FILE` draws the picture of docs/stream.md.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ from typing import Any
 
 import cv2
 from film import write_film
-from method import machine, table
+from method import table
 from neighbour import Neighbour
+from page import keep
 
 SECONDS = 30.0
 FULL = "width=1,decoder_width=1"
@@ -121,7 +122,7 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=SECONDS)
-    parser.add_argument("--out", type=Path, default=None)
+    parser.add_argument("--quick", action="store_true", help="nothing is kept")
     parser.add_argument("--videos", type=Path, default=None)
     parser.add_argument("--picture", type=Path, default=None, help="write one frame of every task, and nothing else")
     arguments = parser.parse_args()
@@ -132,8 +133,8 @@ def main() -> None:
         arguments.videos.mkdir(parents=True, exist_ok=True)
     title, text, raw = measure(arguments.seconds, arguments.videos)
     print(f"\n## {title}\n\n{text}")
-    if arguments.out is not None:
-        arguments.out.write_text(json.dumps({"machine": machine(), "figures": raw}, indent=1) + "\n")
+    if not arguments.quick:
+        keep("stream", [(title, text, raw)])
 
 
 if __name__ == "__main__":

@@ -5,13 +5,12 @@
     cold     the same in a new engine that loaded nothing (libraries imported, files in the page cache) <= 250 ms
 
 Whole engine, one task, from a 480 x 640 array. Steady is the median once the configuration is packed. Prints tables
-and writes docs/benchmarks-switching.json unless --quick.
+and keeps them for docs/benchmarks.md unless --quick.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import tempfile
 import time
@@ -21,13 +20,15 @@ from typing import Any
 
 import numpy as np
 from graphs import photographs, small_bundle
-from method import in_turn, machine, table, with_interval
+from method import in_turn, table, with_interval
+from page import Section, keep
 
 from slimpath.runtime import Bundle, Engine
 from slimpath.runtime.bundles.bundled import bundled_path
 
-OUT = Path(__file__).resolve().parent.parent / "docs" / "benchmarks-switching.json"
 WARM_MS, COLD_MS, TASKS_RATIO = 50.0, 250.0, 1.05
+
+TITLES = {"tasks": "alternating tasks against staying on one", "first": "the first answer at a width"}
 
 
 def tasks(bundle: Bundle, image: np.ndarray, repeats: int, runs: int) -> tuple[str, dict[str, Any]]:
@@ -113,7 +114,7 @@ def main() -> None:
     arguments = parser.parse_args()
     repeats, runs, engines = (3, 5, 2) if arguments.quick else (10, 50, 8)
     image = photographs(1)[0]
-    figures: dict[str, Any] = {}
+    found: list[Section] = []
     with tempfile.TemporaryDirectory(prefix="slimpath-switching-") as name:
         bundles = [Bundle.open(arguments.bundle or bundled_path())]
         if not (arguments.bundle or arguments.quick):
@@ -125,12 +126,11 @@ def main() -> None:
                 "tasks": tasks(bundle, image, repeats, runs),
                 "first": first_answers(bundle, image, engines, max(runs // 2, 5)),
             }
-            figures[bundle.manifest.name] = {part: raw for part, (_, raw) in parts.items()}
-            for part, (text, _) in parts.items():
+            for part, (text, raw) in parts.items():
+                found.append((f"`{bundle.manifest.name}`: {TITLES[part]}", text, raw))
                 print(f"\n### {bundle.manifest.name}: {part}\n\n{text}", flush=True)
     if not arguments.quick:
-        OUT.write_text(json.dumps({"machine": machine(), "figures_ms": figures}, indent=1) + "\n")
-        print(f"written: {OUT}")
+        keep("switching", found)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""ONNX lowering of `slimpath::expert_ffn`: 16 experts are 71 nodes a layer, exact, no token dropped.
+"""ONNX lowering of `slimpath::expert_ffn`: 16 experts are some 75 nodes a layer, exact, no token dropped.
 
 Axes: T tokens, K ranks, D embedding, E experts, P = T*K (token, rank) pairs.
 
-One NonZero over [E+1, P] lists the pairs expert by expert; gather their tokens, split by counts, one feed-forward per
-expert, concatenate, gather back by the inverse permutation, weigh and sum over ranks. Row E collects the pairs of
-nobody (ranks beyond a row's top_k), which cost a copy and no arithmetic. The inverse comes from ScatterElements with
-unique indices: a reducing ScatterND over repeated indices races on ONNX Runtime's CPU threads.
+One NonZero over [E+1, P] lists the pairs expert by expert; gather their tokens by counts, one feed-forward per expert,
+concatenate, gather back by the inverse permutation, weigh and sum over ranks. Row E collects the pairs of nobody
+(ranks beyond a row's top_k), which cost a copy and no arithmetic. The inverse comes from ScatterElements with unique
+indices: a reducing ScatterND over repeated indices races on ONNX Runtime's CPU threads.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,9 @@ from ..models.dispatch import expert_ffn_op  # noqa: F401  importing it register
 
 #: Untyped: its methods are annotated for eager tensors, here they take and give symbolic values.
 op: Any = opset20
-INT64 = ir.DataType.INT64.value
+FLOAT, INT64 = ir.DataType.FLOAT.value, ir.DataType.INT64.value
+#: From this dimension on every expert gathers its own tokens.
+GATHER_APART = 256
 
 
 def expert_ffn_to_onnx(
@@ -37,10 +39,10 @@ def expert_ffn_to_onnx(
     experts_E1 = op.Constant(value=ir.tensor(np.arange(experts + 1, dtype=np.int64)[:, None]))
     chosen_EP = op.Equal(experts_E1, flat_1P)
     pair_P = op.Gather(op.NonZero(chosen_EP), op.Constant(value_int=1), axis=0)
-    counts_E = op.ReduceSum(op.Cast(chosen_EP, to=INT64), op.Constant(value_ints=[1]), keepdims=0)
-    tokens_PD = op.Gather(tokens_TD, op.Div(pair_P, op.Constant(value_int=ranks)), axis=0)
-    # num_outputs tells the builder how many values to make; ONNX forbids it beside the counts, `slim.py` takes it off.
-    parts = op.Split(tokens_PD, counts_E, axis=0, num_outputs=experts + 1)
+    # Counted in fp32, exact up to 2^24 pairs: ONNX Runtime sums int64 four times slower.
+    seen_EP = op.Cast(chosen_EP, to=FLOAT)
+    counts_E = op.Cast(op.ReduceSum(seen_EP, op.Constant(value_ints=[1]), keepdims=0), to=INT64)
+    parts = _parts(tokens_TD, op.Div(pair_P, op.Constant(value_int=ranks)), counts_E, experts + 1)
     answers = []
     for part, up_UD, up_bias_U, down_UD, down_bias_D in zip(parts, up, up_bias, down, down_bias):
         hidden = op.Gelu(op.Gemm(part, up_UD, up_bias_U, transB=1))
@@ -52,3 +54,16 @@ def expert_ffn_to_onnx(
     answers_TKD = op.Reshape(op.Gather(answers_PD, place_P, axis=0), shape)
     rank_axis = op.Constant(value_ints=[1])
     return op.Squeeze(op.MatMul(op.Unsqueeze(weight_TK, rank_axis), answers_TKD), rank_axis)
+
+
+def _parts(tokens_TD: Any, token_P: Any, counts_E: Any, parts: int) -> Sequence[Any]:
+    """The tokens of every expert, then those of nobody.
+
+    Gathered together and split, the tokens are copied twice; gathered expert by expert they are copied once and still
+    in the cache when the product reads them, but that takes a node more per expert. Measured with 197 tokens: 0.97
+    of the encoder's latency for 384 dimensions at width 0.25, 1.00 for 128.
+    """
+    # num_outputs tells the builder how many values to make; ONNX forbids it beside the counts, `slim.py` takes it off.
+    if int(tokens_TD.shape[1]) < GATHER_APART:
+        return op.Split(op.Gather(tokens_TD, token_P, axis=0), counts_E, axis=0, num_outputs=parts)
+    return [op.Gather(tokens_TD, own_P, axis=0) for own_P in op.Split(token_P, counts_E, axis=0, num_outputs=parts)]

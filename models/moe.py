@@ -51,7 +51,7 @@ def route(
         weight_BNK = probability_BNE.gather(-1, expert_BNK)
         visited_B1K = torch.arange(max_k, device=top_k_B.device)[None, None] < top_k_B[:, None, None]
         expert_BNK = torch.where(visited_B1K, expert_BNK, experts)
-        weight_BNK = torch.where(visited_B1K, weight_BNK, 0.0)
+        weight_BNK = weight_BNK * visited_B1K
         if floor:
             weight_BNK = torch.where(weight_BNK > floor, weight_BNK, 0.0)
         if mode == "renormalised":

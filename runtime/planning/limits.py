@@ -49,7 +49,10 @@ class Limit:
         if self.suffix == "FLOPs" or (self.is_share and steps > 0.9999 * self.per_unit):
             return f"{steps}FLOPs"
         digits = 3 - math.floor(math.log10(max(steps, 1) / self.per_unit))
-        number = math.ceil(steps / self.per_unit * 10**digits - _ROUNDING) / 10**digits
+        parts = steps / self.per_unit * 10**digits
+        number = math.ceil(parts - _ROUNDING) / 10**digits
+        if math.floor(number * self.per_unit + _ROUNDING * STEPS[self.axis]) < steps:
+            number = math.ceil(parts) / 10**digits  # of large numbers the rounding is worth whole steps
         return f"{round(number, max(digits, 0)):.12g}{self.suffix}"
 
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from slimpath.runtime.planning.budget import Budget, parse_budget
@@ -18,6 +18,7 @@ UNLIMITED = {"full_flops": 1000}
     st.floats(1.0, 2.0),
     st.floats(0.3, 3.0),
 )
+@example("latency_ms", 1000000000001, 1.0, 1.0)
 def test_named_limit_admits_what_it_was_named_for(name, steps, headroom, slowdown):
     """The text of an error can be typed back, and then fits."""
     around = {"full_flops": 2 * 10**13, "headroom": headroom, "slowdown": slowdown}

@@ -1,0 +1,129 @@
+"""docs/benchmarks.md from what the scripts measured: each keeps its tables in docs/measured/, this puts them together.
+
+`python benchmarks/page.py` writes the page anew without measuring anything; `--measure` (`make bench`) runs every
+script first, one after the other: that takes most of an hour on two quiet cores, and nothing else should run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from method import machine
+
+ROOT = Path(__file__).resolve().parent.parent
+MEASURED = ROOT / "docs" / "measured"
+PAGE = ROOT / "docs" / "benchmarks.md"
+Section = tuple[str, str, Any]  # title, text, raw figures
+
+#: Scripts in the order of the page: what it holds and how `make bench` calls it.
+PARTS: dict[str, tuple[str, list[str]]] = {
+    "encoder": ("The encoder by itself", ["run.py"]),
+    "scaling": ("Widths and experts", ["scaling.py"]),
+    "precision": ("Precision", ["precision.py"]),
+    "peers": ("Beside exporting by hand", ["peers.py"]),
+    "overhead": ("What `engine()` adds", ["overhead.py"]),
+    "switching": ("Switching tasks and widths", ["switching.py"]),
+    "memory": ("Memory", ["memory.py"]),
+    "prepacked": ("Packed weights in a file, shared initialisers", ["prepacked.py"]),
+    "tried": ("What was tried for narrow encoders", ["tried.py"]),
+    "budgets": ("Budgets in milliseconds", ["budgets.py"]),
+    "stream": ("Streams", ["stream.py"]),
+    "service_load": ("The server under load", ["service_load.py"]),
+    "service_soak": ("The server for a long time", ["service_soak.py"]),
+}
+#: Those that write a page of their own.
+OWN_PAGES = {
+    "prediction": ("[how near predictions come](prediction.md)", ["prediction.py"]),
+    "backends": ("[backends](backends.md)", ["backends.py"]),
+    "experts": ("[expert paths](experts.md)", ["experts.py"]),
+}
+
+HEAD = """# Benchmarks
+
+Written by `make bench`; `benchmarks/page.py` lists the scripts. Ratios are measured side by side in one process: the
+candidates take turns (A B A B ...), 10 repeats of 30 to 50 runs, medians, 95 % bootstrap intervals over the repeats;
+a target is met if the lower bound is at or under it (`benchmarks/method.py`). Absolute times drift by a quarter between
+processes: read the ratios. On pages of their own: {pages}.
+"""
+
+
+def keep(part: str, sections: list[Section]) -> None:
+    """Store a part's tables with the machine and the command, and write the page anew."""
+    MEASURED.mkdir(parents=True, exist_ok=True)
+    document = {
+        "part": part,
+        "command": f"python benchmarks/{' '.join([Path(sys.argv[0]).name, *sys.argv[1:]])}",
+        "date": time.strftime("%Y-%m-%d"),
+        "machine": machine(),
+        "sections": [{"title": title, "text": text, "figures": raw} for title, text, raw in sections],
+    }
+    _write(MEASURED / f"{part}.json", json.dumps(_short(document), indent=1) + "\n")
+    write_page()
+
+
+def kept(part: str) -> dict[str, Any]:
+    """What `keep` stored last."""
+    return json.loads((MEASURED / f"{part}.json").read_text())
+
+
+def write_page() -> None:
+    """Assemble docs/benchmarks.md from what there is."""
+    parts = [HEAD.format(pages=", ".join(words for words, _ in OWN_PAGES.values()))]
+    for part, (title, _) in PARTS.items():
+        if not (MEASURED / f"{part}.json").exists():
+            continue
+        document = kept(part)
+        facts = "; ".join(document["machine"].values())
+        parts.append(f"\n## {title}\n\n`{document['command']}`, {document['date']}. {facts}.\n")
+        parts += [f"\n### {section['title']}\n\n{section['text'].strip()}\n" for section in document["sections"]]
+    _write(PAGE, "".join(parts))
+
+
+def _short(value: Any) -> Any:
+    """Figures to five digits: the files stay readable and small."""
+    if isinstance(value, float):
+        return float(f"{value:.5g}")
+    if isinstance(value, dict):
+        return {str(key): _short(item) for key, item in value.items()}
+    return [_short(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def _write(path: Path, text: str) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.write_text(text)
+    temporary.rename(path)
+
+
+def measure_all() -> None:
+    """Run every script; one that fails is named at the end."""
+    failed = []
+    commands = [command for _, command in (*PARTS.values(), *OWN_PAGES.values())]
+    for number, (script, *arguments) in enumerate(commands):
+        if not (ROOT / "benchmarks" / script).exists():
+            continue
+        print(f"[{number + 1}/{len(commands)}] {script}", file=sys.stderr, flush=True)
+        done = subprocess.run([sys.executable, str(ROOT / "benchmarks" / script), *arguments], check=False)
+        if done.returncode:
+            failed.append(script)
+    if failed:
+        raise SystemExit(f"failed: {', '.join(failed)}")
+
+
+def main() -> None:
+    """Write the page; with --measure, measure first."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--measure", action="store_true", help="run every script first")
+    if parser.parse_args().measure:
+        measure_all()
+    write_page()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,64 @@
+"""The page of figures is put together from what each script kept, and from nothing else."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
+
+
+@pytest.fixture
+def page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    monkeypatch.setattr(sys, "argv", [str(BENCHMARKS / "overhead.py"), "--runs", "3"])
+    module = importlib.import_module("page")
+    monkeypatch.setattr(module, "MEASURED", tmp_path / "measured")
+    monkeypatch.setattr(module, "PAGE", tmp_path / "benchmarks.md")
+    return module
+
+
+def test_what_a_script_keeps_is_on_the_page_with_its_command_and_machine(page: ModuleType) -> None:
+    page.keep("overhead", [("One picture", "| a |\n| --- |\n| 1 |\n", {"ms": [0.123456789]})])
+    text = page.PAGE.read_text()
+    assert "## What `engine()` adds" in text and "### One picture\n\n| a |" in text
+    assert "python benchmarks/overhead.py --runs 3" in text
+    assert "cores" in text and "onnxruntime" in text
+    assert page.kept("overhead")["sections"][0]["figures"] == {"ms": [0.12346]}
+
+
+def test_parts_keep_the_order_of_the_page_whatever_the_order_of_measuring(page: ModuleType) -> None:
+    for part in ("memory", "encoder"):
+        page.keep(part, [(part, "text", {})])
+    text = page.PAGE.read_text()
+    assert text.index("## The encoder by itself") < text.index("## Memory")
+
+
+def test_nothing_half_written_is_left(page: ModuleType) -> None:
+    page.keep("memory", [("a", "b", {})])
+    assert sorted(path.name for path in page.MEASURED.parent.rglob("*") if path.is_file()) == [
+        "benchmarks.md",
+        "memory.json",
+    ]
+
+
+def test_every_script_of_the_page_exists_and_explains_itself(page: ModuleType) -> None:
+    for _, (script, *_) in (*page.PARTS.values(), *page.OWN_PAGES.values()):
+        assert (BENCHMARKS / script).read_text().startswith('"""'), script
+
+
+def test_the_page_in_the_repository_is_what_the_kept_figures_make() -> None:
+    sys.path.insert(0, str(BENCHMARKS))
+    try:
+        module = importlib.import_module("page")
+    finally:
+        sys.path.remove(str(BENCHMARKS))
+    text = module.PAGE.read_text()
+    for kept in sorted(module.MEASURED.glob("*.json")):
+        for section in json.loads(kept.read_text())["sections"]:
+            assert section["text"].strip() in text, f"{kept.name}: run python benchmarks/page.py"
