@@ -28,6 +28,8 @@ from . import coverage, describe, parity, slim
 from .coverage import Calibration
 from .errors import ExportError, ParityError, TargetExistsError
 from .graphs import encoder_answers, trace_encoder, trace_head
+from .int8 import Int8Weight, int8_weights, stored_tensors
+from .int8_bundle import write_int8_encoder
 from .report import ExportReport, Progress, no_progress
 from .weights import WEIGHTS_FILE, WeightsFile, bundle_tensors
 
@@ -56,6 +58,7 @@ def export_bundle(
     name: str | None = None,
     calibration: Calibration | None = None,
     expert_coverage: float = 1.0,
+    int8: bool = False,
     progress: Progress = no_progress,
 ) -> ExportReport:
     """Write the bundle of a checkpoint; the folder appears whole or not at all.
@@ -67,6 +70,7 @@ def export_bundle(
         calibration: Pictures on which the routers are watched; what each expert gets is stored in the manifest.
         expert_coverage: Share of the router mass of these pictures that every task keeps in every MoE block; it can
             reach no other experts than the fewest that have it. Below 1 it needs `calibration`.
+        int8: Also write every encoder with its large products in int8.
 
     Raises:
         TargetExistsError: `out` exists.
@@ -84,6 +88,7 @@ def export_bundle(
         name=name or Path(checkpoint).stem,
         calibration=calibration,
         expert_coverage=expert_coverage,
+        int8=int8,
         progress=progress,
     )
 
@@ -99,6 +104,7 @@ def export_model(
     name: str = "model",
     calibration: Calibration | None = None,
     expert_coverage: float = 1.0,
+    int8: bool = False,
     progress: Progress = no_progress,
 ) -> ExportReport:
     """`export_bundle` for a model in memory; `metadata` is what a checkpoint carries beside the weights."""
@@ -121,7 +127,7 @@ def export_model(
             widths=describe.encoder_widths(model.config, widths),
             progress=progress,
         )
-        manifest = _write(model, metadata, folder, sizes, widths, check, name, progress, paths)
+        manifest = _write(model, metadata, folder, sizes, widths, check, name, progress, paths, int8)
         folder.rename(out)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -141,11 +147,15 @@ def _write(
     name: str,
     progress: Progress,
     paths: dict[str, ExpertPaths],
+    int8: bool,
 ) -> Manifest:
     config = model.config
     open_biases = coverage.open_bias_tensors(model, paths)
     model = coverage.restrict_routers(model, paths) if open_biases else model
-    weights = WeightsFile.write(folder / WEIGHTS_FILE, bundle_tensors(model, sizes) | open_biases)
+    tensors = bundle_tensors(model, sizes) | open_biases
+    quantised = int8_weights(tensors) if int8 else {}
+    tensors |= stored_tensors(quantised) if int8 else {}
+    weights = WeightsFile.write(folder / WEIGHTS_FILE, tensors)
     encoder_widths = describe.encoder_widths(config, widths)
     jobs = list(_jobs(model, sizes, encoder_widths, widths))
     graphs: list[GraphSpec] = []
@@ -154,7 +164,7 @@ def _write(
     cases = {size: parity.encoder_case(sized[size], 1.0, parity.default_rows(model)) for size in sizes if check}
     for done, job in enumerate(jobs):
         progress(job.file, done, len(jobs))
-        graphs.append(_write_graph(sized[job.size_hw], job, weights, folder, cases.get(job.size_hw)))
+        graphs += _write_graph(sized[job.size_hw], job, weights, folder, cases.get(job.size_hw), quantised)
     progress("manifest", len(jobs), len(jobs))
     manifest = Manifest(
         schema_version=SCHEMA_VERSION,
@@ -188,8 +198,14 @@ def _jobs(
 
 
 def _write_graph(
-    model: MultiTaskModel, job: _Job, weights: WeightsFile, folder: Path, case: parity.EncoderCase | None
-) -> GraphSpec:
+    model: MultiTaskModel,
+    job: _Job,
+    weights: WeightsFile,
+    folder: Path,
+    case: parity.EncoderCase | None,
+    int8: dict[str, Int8Weight],
+) -> Iterator[GraphSpec]:
+    """The graph in fp32 and, if there are int8 weights and it is an encoder, in int8."""
     traced = trace_encoder(model, job.width) if job.task is None else trace_head(model, job.task, job.width)
     referred = slim.refer_to_weights(traced, weights, job.size_hw)
     slim.strip(traced)
@@ -197,7 +213,7 @@ def _write_graph(
     slim.save(traced, path)
     cost, parameters = describe.graph_cost(model, job.task, job.width)
     config = model.config
-    return GraphSpec(
+    fp32 = GraphSpec(
         file=job.file,
         kind="encoder" if job.task is None else "head",
         size_hw=job.size_hw,
@@ -214,6 +230,9 @@ def _write_graph(
         parity=_check_graph(model, job, path, case) if case is not None else None,
         adapter_rows=describe.adapter_rows(model, job.width) if job.task is None else (),
     )
+    yield fp32
+    if int8 and job.task is None:
+        yield write_int8_encoder(traced, fp32, int8, weights, model=model, check=case is not None)
 
 
 def _check_graph(model: MultiTaskModel, job: _Job, path: Path, head_case: parity.EncoderCase) -> Parity:

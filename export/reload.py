@@ -13,6 +13,7 @@ from ..models import MultiTaskModel
 from ..models.checkpoint import load_weights
 from ..models.families import config_from_dict
 from ..runtime.bundles.bundle import Bundle
+from .int8 import is_stored
 from .weights import PER_SIZE, POSITION, stored_name
 
 
@@ -30,7 +31,7 @@ def model_from_bundle(bundle: Bundle, size_hw: tuple[int, int] | None = None) ->
     position = tensors.get(stored_name(POSITION, size))
     opened = (name for router in manifest.encoder.routers.values() if router.paths for name in router.paths.open_biases)
     sized = (stored_name(name, other) for name in PER_SIZE for other in manifest.sizes)
-    for surplus in (*sized, *opened):
+    for surplus in (*sized, *opened, *filter(is_stored, list(tensors))):
         tensors.pop(surplus, None)
     if position is not None:
         tensors[POSITION] = position

@@ -16,6 +16,7 @@ from ..models.encoder import resample_position
 from ..models.swin_config import STAGES, SwinConfig
 from ..models.swin_layers import shift_mask
 from .errors import GraphBuildError
+from .int8 import ZERO, ZEROS
 
 WEIGHTS_FILE = "weights.safetensors"
 POSITION = "encoder.position"
@@ -37,6 +38,8 @@ PER_SIZE: frozenset[str] = frozenset({POSITION, *(mask_name(stage) for stage in 
 
 def stored_name(name: str, size_hw: tuple[int, int]) -> str:
     """Name in the weights file of a tensor that the graphs of a size call `name`."""
+    if name.endswith(ZERO):
+        return ZEROS
     return f"{name}.{size_hw[0]}x{size_hw[1]}" if name in PER_SIZE else name
 
 

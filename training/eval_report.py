@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..runtime.bundles.manifest import Accuracy
+from ..runtime.bundles.manifest import FULL_PRECISION, Accuracy
 from .bootstrap import Interval
 from .eval_runner import Configuration
 
@@ -26,6 +26,8 @@ class EvalRow:
     this task alone; `diagonal` is true where the decoder is as wide as the encoder and top_k is the largest.
     `all_experts` is the value with the experts that the bundle's expert paths leave out, and `paths_gain` how much
     better the bundle is without them, usually below 0; None where none are left out, and off the diagonal.
+    `fp32` is the value of the same configuration in fp32, and `precision_gain` how much better this one is, usually
+    below 0; None in fp32, and where fp32 was not measured beside.
     """
 
     configuration: Configuration
@@ -41,6 +43,8 @@ class EvalRow:
     pixel_mean_improvement: Interval
     all_experts: Interval | None = None
     paths_gain: Interval | None = None
+    fp32: Interval | None = None
+    precision_gain: Interval | None = None
 
     @property
     def beats_trivial(self) -> bool:
@@ -141,7 +145,10 @@ class EvalReport:
                 trivial=row.trivial,
                 samples=self.scenes,
                 source=source,
-                precision=self.precision,
+                precision=row.configuration.precision
+                if row.configuration.precision != FULL_PRECISION
+                else self.precision,
+                size_hw=self.size_hw,
                 all_experts=None if row.all_experts is None else row.all_experts.value,
             )
             for row in self.rows
@@ -186,6 +193,25 @@ class EvalReport:
             if confined:
                 every, cost = row.all_experts, row.paths_gain
                 lines[-1] += [f"{every.value:.4g}", _gain(cost)] if every and cost else ["", ""]
+        return columns, lines
+
+    def precision_table(self) -> tuple[list[str], list[list[str]]]:
+        """Column names and a line per task and width: what another precision costs where the decoder is as wide as the
+        encoder, with all experts; no lines where fp32 was not measured beside it."""
+        columns = ["task", "metric", "width", "precision", "fp32", "value", "change", "of the value"]
+        lines = []
+        widest = {(row.configuration.task, row.configuration.encoder_width): row for row in self.diagonal}
+        for row in self.rows:
+            chosen, fp32, gain = row.configuration, row.fp32, row.precision_gain
+            beside = widest.get((chosen.task, chosen.encoder_width))
+            if fp32 is None or gain is None or beside is None:
+                continue
+            if (chosen.top_k, chosen.decoder_width) != (beside.configuration.top_k, beside.configuration.decoder_width):
+                continue
+            arrow = "↑" if row.higher_is_better else "↓"
+            share = f"{100 * gain.value / abs(fp32.value):+.2f} %" if fp32.value else ""
+            values = [f"{chosen.encoder_width:g}", chosen.precision, f"{fp32.value:.4g}", f"{row.accuracy.value:.4g}"]
+            lines.append([chosen.task, f"{row.metric} {arrow}", *values, _gain(gain), share])
         return columns, lines
 
     def to_markdown(self) -> str:

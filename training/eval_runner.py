@@ -1,7 +1,8 @@
 """Configurations of a bundle, run on many images: what the engine computes, each part once.
 
-The encoder runs once per (width, top_k, task), and every decoder width of the task reads the same tokens. A test holds
-the answers equal to those of `Engine`.
+The encoder runs once per (width, precision, top_k, task), and every decoder width of the task reads the same tokens. A
+test holds the answers equal to those of `Engine`. In fp32 many rows share a call; in int8 each has one to itself, as
+the rows of a call share the scales of their activations.
 
 Axes: I images, B encoder rows, R rows of one task, C channels, H height, W width.
 """
@@ -19,7 +20,7 @@ from ..runtime import Bundle
 from ..runtime.backends import make_backend
 from ..runtime.backends.base import Backend
 from ..runtime.bundles import graph_names as names
-from ..runtime.bundles.manifest import GraphSpec, Manifest
+from ..runtime.bundles.manifest import FULL_PRECISION, GraphSpec, Manifest
 from ..runtime.imaging.postprocess import finish
 from ..runtime.imaging.preprocess import preprocess
 from ..runtime.running.adapters import Adapters
@@ -43,6 +44,7 @@ class Configuration:
     top_k: int
     decoder_width: float
     every_expert: bool = False
+    precision: str = FULL_PRECISION  # of the bundle's graphs
 
 
 class _Row(NamedTuple):
@@ -64,27 +66,31 @@ class Answer:
     values: list[np.ndarray]
 
 
-def configurations(manifest: Manifest, tasks: Sequence[str], *, grid: bool) -> list[Configuration]:
+def configurations(
+    manifest: Manifest, tasks: Sequence[str], *, grid: bool, precision: str = FULL_PRECISION
+) -> list[Configuration]:
     """The diagonal, decoder as wide as encoder and all experts, for every width; or with `grid` every combination.
 
     The diagonal comes first either way, and is in the grid only once.
     """
     most = manifest.encoder.top_k if manifest.is_moe else 0
+    encoders = {graph.width for graph in manifest.graphs if graph.task is None and graph.precision == precision}
+    widths = sorted(encoders)
     chosen = [
         Configuration(task, width, most, _nearest(_head_widths(manifest, task), width))
         for task in tasks
-        for width in manifest.widths
+        for width in widths
     ]
     if grid:
         top_ks = range(1, most + 1) if most else (0,)
         chosen += [
             Configuration(task, width, top_k, decoder)
             for task in tasks
-            for width in manifest.widths
+            for width in widths
             for top_k in top_ks
             for decoder in _head_widths(manifest, task)
         ]
-    return list(dict.fromkeys(chosen))
+    return [replace(configuration, precision=precision) for configuration in dict.fromkeys(chosen)]
 
 
 def without_paths(manifest: Manifest, chosen: Sequence[Configuration]) -> list[Configuration]:
@@ -103,9 +109,9 @@ def _nearest(widths: Sequence[float], width: float) -> float:
     return max((known for known in widths if known <= width), default=min(widths))
 
 
-def flops(bundle: Bundle, configuration: Configuration) -> int:
-    """FLOPs of one image with this task alone."""
-    size_hw = bundle.manifest.sizes[0]
+def flops(bundle: Bundle, configuration: Configuration, size_hw: tuple[int, int] | None = None) -> int:
+    """FLOPs of one image with this task alone, at the bundle's first size unless told."""
+    size_hw = size_hw or bundle.manifest.sizes[0]
     encoder = bundle.graph("encoder", size_hw, configuration.encoder_width).cost
     head = bundle.graph("head", size_hw, configuration.decoder_width, configuration.task).cost
     experts = configuration.top_k * encoder.flops_row_per_expert
@@ -113,13 +119,19 @@ def flops(bundle: Bundle, configuration: Configuration) -> int:
 
 
 class Runner:
-    """Runs configurations of a bundle at its first size. Several threads may call `answers` side by side."""
+    """Runs configurations of a bundle, at its first size unless told. Several threads may call `answers` at once."""
 
     def __init__(
-        self, bundle: Bundle, chosen: Sequence[Configuration], *, backend: Backend | None = None, threads: int = 1
+        self,
+        bundle: Bundle,
+        chosen: Sequence[Configuration],
+        *,
+        backend: Backend | None = None,
+        threads: int = 1,
+        size_hw: tuple[int, int] | None = None,
     ) -> None:
         self.bundle = bundle
-        self.size_hw = bundle.manifest.sizes[0]
+        self.size_hw = size_hw or bundle.manifest.sizes[0]
         self.chosen = tuple(chosen)
         self._specs = {task.name: task for task in bundle.manifest.tasks}
         self._adapters = Adapters(bundle)
@@ -129,49 +141,63 @@ class Runner:
     @property
     def images_per_call(self) -> int:
         """How many images fill an encoder call."""
-        rows = max(len(self._rows(width)) for width in self._encoder_widths())
+        rows = max(len(self._rows(*encoder)) for encoder in self._encoders())
         return max(1, ROWS // rows)
 
     def answers(self, images: Sequence[np.ndarray]) -> Iterator[Answer]:
         """Every configuration's answers for uint8 pictures of any size."""
         preprocessing = self.bundle.manifest.preprocessing
         planes_ICHW = np.stack([preprocess(image, self.size_hw, preprocessing)[0] for image in images])
-        for width in self._encoder_widths():
-            rows = self._rows(width)
-            encoded = self._encode(planes_ICHW, width, rows)
+        for width, precision in self._encoders():
+            rows = self._rows(width, precision)
+            encode = self._encode if precision == FULL_PRECISION else self._encode_apart
+            encoded = encode(planes_ICHW, self._encoder(width, precision), rows)
             for number, row in enumerate(rows):
                 mine = slice(number * len(images), (number + 1) * len(images))
                 for chosen in self.chosen:
-                    if chosen.encoder_width == width and row.serves(chosen):
+                    if (chosen.encoder_width, chosen.precision) == (width, precision) and row.serves(chosen):
                         # The detail is per image, all else that the encoder gives per row.
                         read = {name: v if name == names.DETAIL else v[mine] for name, v in encoded.items()}
                         yield Answer(chosen, self._decode(chosen, read))
 
-    def _encoder_widths(self) -> list[float]:
-        return sorted({chosen.encoder_width for chosen in self.chosen})
+    def _encoders(self) -> list[tuple[float, str]]:
+        """Width and precision of every encoder."""
+        return sorted({(chosen.encoder_width, chosen.precision) for chosen in self.chosen})
 
-    def _rows(self, width: float) -> list[_Row]:
-        """What the encoder computes for each image at a width."""
-        here = [chosen for chosen in self.chosen if chosen.encoder_width == width]
+    def _encoder(self, width: float, precision: str) -> GraphSpec:
+        return self.bundle.graph("encoder", self.size_hw, width, precision=precision)
+
+    def _rows(self, width: float, precision: str) -> list[_Row]:
+        """What an encoder computes for each image."""
+        here = [chosen for chosen in self.chosen if (chosen.encoder_width, chosen.precision) == (width, precision)]
         if not self.bundle.manifest.rows_per_task:
             return [_Row(tuple(dict.fromkeys(chosen.task for chosen in here)))]
         return list(dict.fromkeys(_Row((chosen.task,), chosen.top_k, chosen.every_expert) for chosen in here))
 
-    def _encode(self, planes_ICHW: np.ndarray, width: float, rows: Sequence[_Row]) -> dict[str, np.ndarray]:
+    def _encode_apart(self, planes_ICHW: np.ndarray, graph: GraphSpec, rows: Sequence[_Row]) -> dict[str, np.ndarray]:
+        """The same as `_encode`, a call for every row of every image."""
+        of_rows = [[self._encode(plane[None], graph, [row]) for plane in planes_ICHW] for row in rows]
+        calls = [call for calls in of_rows for call in calls]
+        found = {name: np.concatenate([call[name] for call in calls]) for name in calls[0]}
+        if names.DETAIL in found:
+            found[names.DETAIL] = found[names.DETAIL][: len(planes_ICHW)]  # the same in every row
+        return found
+
+    def _encode(self, planes_ICHW: np.ndarray, graph: GraphSpec, rows: Sequence[_Row]) -> dict[str, np.ndarray]:
         images = len(planes_ICHW)
         feeds = {names.IMAGE: planes_ICHW, names.IMAGE_INDEX: np.tile(np.arange(images, dtype=np.int64), len(rows))}
         if self.bundle.manifest.is_moe:
             feeds[names.TOP_K] = np.repeat(np.array([row.top_k for row in rows], np.int64), images)
             of_rows = [self._routers[row.every_expert].stack([row.tasks[0]] * images) for row in rows]
             feeds[names.ROUTER], feeds[names.ROUTER_BIAS] = map(np.concatenate, zip(*of_rows))
-        graph = self.bundle.graph("encoder", self.size_hw, width)
         if graph.adapter_rows:
             of_rows = [task for row in rows for task in [row.tasks[0]] * images]
             feeds[names.ADAPTER] = self._adapters.stack(graph, of_rows)
         return self._run(graph, feeds)
 
     def _decode(self, chosen: Configuration, feeds: Mapping[str, np.ndarray]) -> list[np.ndarray]:
-        graph = self.bundle.graph("head", self.size_hw, chosen.decoder_width, chosen.task)
+        where = (self.size_hw, chosen.decoder_width, chosen.task)
+        graph = self.bundle.graph("head", *where, precision=chosen.precision)
         kind = self._specs[chosen.task].kind
         return [finish(kind, row) for row in self._run(graph, feeds)[chosen.task]]
 

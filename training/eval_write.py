@@ -27,7 +27,8 @@ def check_target(out: Path) -> None:
 
 
 def write_accuracies(bundle: Bundle, accuracies: Sequence[Accuracy], out: Path) -> Path:
-    """Write the bundle again with these accuracies in place of its own of the same precisions; whole or not at all.
+    """Write the bundle again with these accuracies in place of its own of the same precisions and sizes; whole or not
+    at all.
 
     All files but the manifest are hard links to the original's, copies where the file system has no such links.
 
@@ -35,8 +36,9 @@ def write_accuracies(bundle: Bundle, accuracies: Sequence[Accuracy], out: Path) 
         EvaluationError: `out` exists.
     """
     check_target(out)
-    measured = {accuracy.precision for accuracy in accuracies}
-    others = [accuracy for accuracy in bundle.manifest.accuracies if accuracy.precision not in measured]
+    first_hw = bundle.manifest.sizes[0]
+    measured = {(accuracy.precision, accuracy.size_hw or first_hw) for accuracy in accuracies}
+    others = [a for a in bundle.manifest.accuracies if (a.precision, a.size_hw or first_hw) not in measured]
     manifest = msgspec.structs.replace(bundle.manifest, accuracies=(*accuracies, *others))
     data = encode_manifest(manifest)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -44,7 +46,7 @@ def write_accuracies(bundle: Bundle, accuracies: Sequence[Accuracy], out: Path) 
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     try:
-        for name in (manifest.weights.file, *(graph.file for graph in manifest.graphs)):
+        for name in manifest.files:
             _link(bundle.path / name, folder / name)
         (folder / MANIFEST_FILE).write_bytes(data)
         folder.rename(out)

@@ -14,8 +14,10 @@ import numpy as np
 
 from ..runtime import Bundle, bundled_path
 from ..runtime.backends import make_backend
-from ..runtime.bundles.manifest import Manifest
+from ..runtime.backends.base import graph_precisions
+from ..runtime.bundles.manifest import FULL_PRECISION, Manifest
 from ..runtime.cpus import usable_cpus
+from ..runtime.planning.sizes import SizeRequest, parse_size
 from .baselines import Baselines, fit_baselines
 from .bootstrap import Bootstrap
 from .data import SampleSource
@@ -50,8 +52,9 @@ def evaluate_bundle(
     baseline_first_seed: int = 0,
     backend: str = "onnxruntime",
     precision: str = "fp32",
+    size: SizeRequest = None,
 ) -> EvalReport:
-    """Measure a bundle at its first size on SynthRooms, through the runtime, in the process that calls.
+    """Measure a bundle at one size on SynthRooms, through the runtime, in the process that calls.
 
     Args:
         bundle: its folder; None for the bundled model.
@@ -63,11 +66,14 @@ def evaluate_bundle(
         cache: folder for rendered scenes; what lies there already is not rendered again.
         workers: threads, and processes that render; all usable CPUs by default.
         baseline_scenes: training scenes, from `baseline_first_seed` on, that the trivial answers are fitted on.
-        backend, precision: what computes, as in `make_backend`; "auto" of either is resolved first.
+        backend, precision: what computes, as in `make_backend`; "auto" of either is resolved first. A precision of the
+            bundle's graphs ("int8") means these, "all" every one of them, compared with fp32 on the same scenes.
+        size: one of the bundle's; the first by default.
 
     Raises:
         BundleError: no usable bundle.
         BackendError: the backend cannot be had in that precision.
+        SizeError: the bundle has no such size.
         EvaluationError: tasks that SynthRooms cannot judge, overlapping seeds, or `write` exists.
     """
     started = time.monotonic()
@@ -78,26 +84,38 @@ def evaluate_bundle(
     workers = workers or usable_cpus()
     # ONNX Runtime: a thread per worker, as two such runs do more images a second than one of two threads. The others
     # take one run at a time, so that run has all of them.
+    of_graphs = _graph_precisions(opened.manifest, precision)
     computing = make_backend(
-        backend, threads=1 if backend == "onnxruntime" else workers, precision=precision, bundle=opened
+        backend,
+        threads=1 if backend == "onnxruntime" else workers,
+        precision=FULL_PRECISION if of_graphs else precision,
+        bundle=opened,
     )
-    size_hw = opened.manifest.sizes[0]
+    of_graphs = of_graphs or (FULL_PRECISION,)
+    for name in set(of_graphs) - set(graph_precisions(computing)):
+        raise EvaluationError(f"{computing.name} does not run {name} graphs; use --backend onnxruntime")
+    size_hw = parse_size(size, opened.manifest.sizes)
     wanted = RoomRange(first_seed, scenes, size_hw, samples_per_pixel)
     fitted_on = RoomRange(baseline_first_seed, baseline_scenes, size_hw, 1)
     wanted.check_apart(fitted_on)
     channels = {task.name: task.channels for task in opened.manifest.tasks if task.name in metrics}
     with open_rooms(fitted_on, cache, workers=workers, progress=progress) as rooms:
         baselines = fit_baselines(rooms, channels, size_hw)
-    chosen = configurations(opened.manifest, list(metrics), grid=grid)
-    diagonal = configurations(opened.manifest, list(metrics), grid=False)
+    chosen = [
+        configuration
+        for name in of_graphs
+        for configuration in configurations(opened.manifest, list(metrics), grid=grid, precision=name)
+    ]
+    diagonal = configurations(opened.manifest, list(metrics), grid=False, precision=of_graphs[0])
+    run = [*chosen, *without_paths(opened.manifest, diagonal)]
     with (
         open_rooms(wanted, cache, workers=workers, progress=progress) as rooms,
-        Runner(opened, [*chosen, *without_paths(opened.manifest, diagonal)], backend=computing) as runner,
+        Runner(opened, run, backend=computing, size_hw=size_hw) as runner,
         _progress_bar(len(rooms), progress) as advance,
     ):
         sums, trivial, pixel_mean = _measure(runner, rooms, metrics, baselines, workers, advance)
     bootstrap = Bootstrap(len(next(iter(sums.values()))), resamples=_RESAMPLES)
-    rows = [_row(opened, c, c in diagonal, metrics, sums, trivial, pixel_mean, bootstrap) for c in chosen]
+    rows = [_row(opened, size_hw, c, c in diagonal, metrics, sums, trivial, pixel_mean, bootstrap) for c in chosen]
     report = EvalReport(
         bundle=opened.manifest.name,
         weights_sha256=opened.manifest.weights.sha256,
@@ -111,7 +129,7 @@ def evaluate_bundle(
         baseline_first_seed=baseline_first_seed,
         resamples=_RESAMPLES,
         backend=computing.name,
-        precision=computing.precision,
+        precision=computing.precision if of_graphs[0] == FULL_PRECISION else of_graphs[0],
         skipped_tasks=skipped,
         rows=tuple(rows),
         comparisons=tuple(_compare(diagonal, metrics, sums, bootstrap)),
@@ -121,6 +139,13 @@ def evaluate_bundle(
     if write is not None:
         write_accuracies(opened, report.accuracies(), write)
     return report
+
+
+def _graph_precisions(manifest: Manifest, precision: str) -> tuple[str, ...]:
+    """Those of the bundle's graphs that are meant; none where a precision is the backend's own matter."""
+    if precision == "all":
+        return manifest.precisions
+    return (precision,) if precision in manifest.precisions[1:] else ()
 
 
 def _metrics(manifest: Manifest) -> tuple[dict[str, Metric], tuple[str, ...]]:
@@ -192,6 +217,7 @@ def _measure(
 
 def _row(
     bundle: Bundle,
+    size_hw: tuple[int, int],
     chosen: Configuration,
     diagonal: bool,
     metrics: dict[str, Metric],
@@ -202,13 +228,14 @@ def _row(
 ) -> EvalRow:
     metric, sums_IS = metrics[chosen.task], sums[chosen]
     open_IS = sums.get(replace(chosen, every_expert=True))
+    fp32_IS = sums.get(replace(chosen, precision=FULL_PRECISION)) if chosen.precision != FULL_PRECISION else None
     trivial_IS, pixel_mean_IS = trivial[chosen.task], pixel_mean[chosen.task]
     return EvalRow(
         configuration=chosen,
         metric=metric.name,
         higher_is_better=metric.higher_is_better,
         diagonal=diagonal,
-        gflops=flops(bundle, chosen) / 1e9,
+        gflops=flops(bundle, chosen, size_hw) / 1e9,
         accuracy=bootstrap.interval(metric, sums_IS),
         details=metric.details(sums_IS.sum(axis=0)),
         trivial=bootstrap.interval(metric, trivial_IS).value,
@@ -217,6 +244,8 @@ def _row(
         pixel_mean_improvement=bootstrap.improvement(metric, sums_IS, pixel_mean_IS),
         all_experts=None if open_IS is None else bootstrap.interval(metric, open_IS),
         paths_gain=None if open_IS is None else bootstrap.difference(metric, sums_IS, open_IS),
+        fp32=None if fp32_IS is None else bootstrap.interval(metric, fp32_IS),
+        precision_gain=None if fp32_IS is None else bootstrap.difference(metric, sums_IS, fp32_IS),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import msgspec
@@ -16,6 +17,7 @@ pytest.importorskip("onnxscript", reason="exporting needs onnxscript")
 from slimpath.export import export_model
 from slimpath.models import HeadConfig, build_preset
 from slimpath.runtime import Bundle, Engine
+from slimpath.runtime.bundles.manifest import MANIFEST_FILE, encode_manifest
 from slimpath.training import evaluate
 from slimpath.training.bootstrap import Interval
 from slimpath.training.errors import EvaluationError
@@ -178,6 +180,39 @@ def test_writing_one_precision_keeps_the_accuracies_of_the_others(report: EvalRe
     assert set(both) == {*report.accuracies(), *lower}
     again = Bundle.open(write_accuracies(Bundle.open(tmp_path / "both"), lower[:1], tmp_path / "again"))
     assert set(again.manifest.accuracies) == {*report.accuracies(), lower[0]}
+
+
+def test_all_precisions_are_measured_on_the_same_scenes_and_written(bundle: Path, cache: Path, tmp_path: Path):
+    """The int8 graphs here are the fp32 ones under another name, so that what is lost is known: nothing."""
+    manifest = Bundle.open(bundle).manifest
+    named = [
+        msgspec.structs.replace(graph, file=f"int8-{graph.file}", precision="int8")
+        for graph in manifest.graphs
+        if graph.kind == "encoder"
+    ]
+    shutil.copytree(bundle, tmp_path / "int8")
+    for graph in named:
+        shutil.copy(bundle / graph.file.removeprefix("int8-"), tmp_path / "int8" / graph.file)
+    both = msgspec.structs.replace(manifest, graphs=(*manifest.graphs, *named))
+    (tmp_path / "int8" / MANIFEST_FILE).write_bytes(encode_manifest(both))
+    found = measure(tmp_path / "int8", cache, precision="all", write=tmp_path / "measured")
+    points = Bundle.open(tmp_path / "measured").manifest.accuracies
+    assert {(point.precision, point.size_hw) for point in points} == {("fp32", (32, 32)), ("int8", (32, 32))}
+    assert len(points) == 2 * len(found.diagonal) and {row.configuration.precision for row in found.diagonal} == {
+        "fp32"
+    }
+    _, lines = found.precision_table()
+    assert [line[:4] for line in lines] == [
+        [row.configuration.task, lines[i][1], f"{row.configuration.encoder_width:g}", "int8"]
+        for i, row in enumerate(found.diagonal)
+    ]
+    for row in found.rows:
+        if row.fp32 is not None and row.precision_gain is not None:
+            assert row.accuracy.value == pytest.approx(row.fp32.value, rel=1e-3)
+            assert row.precision_gain.low <= 1e-3 and row.precision_gain.high >= -1e-3
+    alone = measure(tmp_path / "int8", cache, precision="int8")
+    assert {point.precision for point in alone.accuracies()} == {"int8"} and not alone.precision_table()[1]
+    assert [row.accuracy for row in alone.rows] == [row.accuracy for row in found.rows if row.fp32]
 
 
 def test_failed_writing_leaves_nothing_behind(
