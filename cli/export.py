@@ -12,29 +12,50 @@ import typer
 from .calibration import ROOMS, load_calibration
 from .common import BAD_INPUT, Debug, Json, need, parse_numbers, parse_size, say, verb
 from .errors import CliError, InputError
+from .export_gpu import GpuOptions, export_for_gpu, print_gpu_outcome
+from .export_gpu import lint as lint_graphs
+from .export_triton import export_to_triton
 from .output import print_json, progress_bar
 
 if TYPE_CHECKING:
     from ..export import ExportReport
+    from ..export.gpu import GpuReport
 
 Progress = Callable[[str, int, int], None]
+
+
+class LowPrecision(str, Enum):
+    fp32 = "fp32"
+    int8 = "int8"
+
+
+class Device(str, Enum):
+    cpu = "cpu"
+    gpu = "gpu"
 
 
 class Target(str, Enum):
     bundle = "bundle"
     standalone = "standalone"
+    triton = "triton"
 
 
 @verb
 def export(
     checkpoint: Annotated[
-        Path, typer.Argument(metavar="CHECKPOINT", help="A .safetensors file that `slimpath train` wrote.")
+        Path,
+        typer.Argument(
+            metavar="CHECKPOINT",
+            help="A .safetensors file that `slimpath train` wrote; with --target gpu also a bundle; with --lint a "
+            "bundle or an .onnx file.",
+        ),
     ],
     out: Annotated[
-        Path, typer.Option("--out", metavar="PATH", help="The folder (bundle) or file (stand-alone) to write.")
-    ],
+        Path | None, typer.Option("--out", metavar="PATH", help="The folder (bundle) or file (stand-alone) to write.")
+    ] = None,
     to: Annotated[
-        Target, typer.Option("--to", help="A bundle for slimpath, or one ordinary ONNX file.")
+        Target,
+        typer.Option("--to", help="A bundle for slimpath, one ordinary ONNX file, or Triton's model repository."),
     ] = Target.bundle,
     size: Annotated[
         list[str] | None,
@@ -76,8 +97,56 @@ def export(
         typer.Option(
             "--calibration",
             metavar="DIR|rooms:N",
-            help="Pictures to measure that mass on: a folder of them, or N rendered rooms.",
-            show_default=f"rooms:{ROOMS} with --expert-coverage",
+            help="Pictures to measure that mass on, and ranges of --gpu-precision int8: a folder, or N rendered rooms.",
+            show_default=f"rooms:{ROOMS} where they are needed",
+        ),
+    ] = None,
+    precision: Annotated[
+        LowPrecision,
+        typer.Option(
+            "--precision",
+            help="int8: a bundle gets encoders with their large products in int8 beside those in fp32; a stand-alone "
+            "file has that precision.",
+        ),
+    ] = LowPrecision.fp32,
+    target: Annotated[
+        Device,
+        typer.Option(
+            "--target",
+            help="gpu: the bundle also gets graphs for TensorRT and CUDA graphs, with fixed shapes, checked by the "
+            "linter. Of a bundle as CHECKPOINT everything is kept, accuracies too.",
+        ),
+    ] = Device.cpu,
+    gpu_precision: Annotated[
+        str | None,
+        typer.Option("--gpu-precision", metavar="LIST", help="Of these graphs: fp32, fp16, int8.", show_default="fp16"),
+    ] = None,
+    encoders: Annotated[
+        str | None,
+        typer.Option(
+            "--encoders",
+            metavar="LIST",
+            help="Of these graphs: WIDTH:TOP_K of every encoder, such as 0.25:1,1:4.",
+            show_default="4 of the Pareto set",
+        ),
+    ] = None,
+    batch: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--batch",
+            metavar="IxB",
+            help="Of these graphs: images and rows (an image with a task) of a batch; repeat for several.",
+            show_default="1x1, and 1 with all tasks",
+        ),
+    ] = None,
+    lint: Annotated[
+        str | None,
+        typer.Option(
+            "--lint",
+            metavar="NAME",
+            help="Write nothing: say what tensorrt (10.x and 11.x), tensorrt-10 or tensorrt-11 would refuse in "
+            "CHECKPOINT, and what to do instead.",
+            show_default="off",
         ),
     ] = None,
     check: Annotated[
@@ -95,12 +164,30 @@ def export(
       slimpath export model.safetensors --out my_bundle
       slimpath export model.safetensors --out my_bundle --size 224x224 --size 320x320 --widths 0.5,1
       slimpath export model.safetensors --out my_bundle --expert-coverage 0.99 --calibration photos
+      slimpath export model.safetensors --out my_bundle --precision int8
       slimpath export model.safetensors --out depth.onnx --to standalone --tasks depth --width 0.5
+      slimpath export my_bundle --out gpu_bundle --target gpu --encoders 0.25:1,1:4 --batch 1x5
+      slimpath export gpu_bundle --lint tensorrt
+      slimpath export my_bundle --out model_repository --to triton --widths 0.5,1
     """
     need(("torch", "onnx", "onnx_ir", "onnxscript", "safetensors"), "export", "`slimpath export`")
-    if not checkpoint.is_file():
+    if lint is not None:
+        return lint_graphs(checkpoint, lint, json)
+    if to is Target.triton:
+        fixed = (size, top_k, expert_coverage, calibration, gpu_precision, encoders, batch)
+        others = any(fixed) or width != 1.0 or precision is LowPrecision.int8 or target is Device.gpu
+        return export_to_triton(
+            checkpoint, out, name=name, tasks=tasks, widths=widths, other_options=others, check=check, json=json
+        )
+    gpu = GpuOptions(gpu_precision, encoders, batch)
+    gpu.check(wanted=target is Device.gpu)
+    if out is None:
+        raise InputError("where to write is missing", hint="add --out PATH")
+    if not checkpoint.is_file() and not (target is Device.gpu and checkpoint.is_dir()):
         raise InputError(f"{checkpoint}: there is no such checkpoint file")
     sizes = [parse_size(text) for text in size or ()] or None
+    report: ExportReport | None = None
+    for_gpu: GpuReport | None = None
     with progress_bar("exporting", None, shown=not json) as bar:
 
         def progress(what: str, done: int, total: int) -> None:
@@ -114,7 +201,15 @@ def export(
                 )
             chosen = sorted(parse_numbers(widths, "--widths", 0, 1)) if widths else None
             experts = _Experts(expert_coverage, calibration)
-            report = _export_bundle(checkpoint, out, sizes, chosen, experts, check, name, progress)
+
+            def plain(path: Path) -> ExportReport:
+                named = name or checkpoint.stem  # a bundle that is only a step on the way has another path
+                return _export_bundle(checkpoint, path, sizes, chosen, experts, precision, check, named, progress)
+
+            if target is Device.gpu:
+                for_gpu = export_for_gpu(checkpoint, out, gpu, plain, calibration, check, progress)
+            else:
+                report = plain(out)
         else:
             if widths is not None or name is not None or (sizes and len(sizes) > 1):
                 raise CliError(
@@ -123,9 +218,14 @@ def export(
             if expert_coverage is not None or calibration is not None:
                 raise CliError("--expert-coverage and --calibration are for bundles", hint="leave them out")
             kept = [task.strip() for task in tasks.split(",")] if tasks else None
+            if target is Device.gpu:
+                raise CliError("--target gpu is for bundles", hint="leave --to out")
             report = _export_standalone(
-                checkpoint, out, kept, width, top_k, sizes[0] if sizes else None, check, progress
+                checkpoint, out, kept, width, top_k, sizes[0] if sizes else None, precision, check, progress
             )
+    if for_gpu is not None:
+        return print_gpu_outcome(for_gpu, json)
+    assert report is not None
     _print_outcome(report, json)
     if not report.passed:
         say("slimpath: the largest difference is above the tolerance: do not deploy this")
@@ -145,6 +245,7 @@ def _export_bundle(
     sizes: list[tuple[int, int]] | None,
     widths: list[float] | None,
     experts: _Experts,
+    precision: LowPrecision,
     check: bool,
     name: str | None,
     progress: Progress,
@@ -163,6 +264,7 @@ def _export_bundle(
         name=name,
         calibration=None if experts == _Experts(None, None) else load_calibration(experts.calibration),
         expert_coverage=coverage,
+        int8=precision is LowPrecision.int8,
         progress=progress,
     )
 
@@ -174,13 +276,22 @@ def _export_standalone(
     width: float,
     top_k: int | None,
     size: tuple[int, int] | None,
+    precision: LowPrecision,
     check: bool,
     progress: Progress,
 ) -> ExportReport:
     from ..export import export_standalone
 
     return export_standalone(
-        checkpoint, out, tasks=tasks, width=width, top_k=top_k, size=size, check=check, progress=progress
+        checkpoint,
+        out,
+        tasks=tasks,
+        width=width,
+        top_k=top_k,
+        size=size,
+        int8=precision is LowPrecision.int8,
+        check=check,
+        progress=progress,
     )
 
 

@@ -9,12 +9,14 @@ import typer
 
 from .common import BAD_INPUT, Debug, Json, say, verb
 from .inspect_experts import describe_needs, print_experts
+from .inspect_gpu import describe_gpu, print_gpu
 from .output import human_bytes, human_flops, print_json, print_table
 
 if TYPE_CHECKING:
     from ..runtime import Bundle, Manifest
 
-# A bundle is its weights and little else: at most 5 % more, or 2 MB where the weights are small.
+# A bundle is its weights and little else: at most 5 % more, or 2 MB where the weights are small. Graphs for GPUs, which
+# have weights of their own, are not counted.
 OVERHEAD_FACTOR = 1.05
 OVERHEAD_BYTES = 2_000_000
 
@@ -71,6 +73,8 @@ def describe_bundle(bundle: Bundle, verified: bool) -> dict[str, Any]:
     manifest = bundle.manifest
     total = sum(path.stat().st_size for path in Path(bundle.path).iterdir() if path.is_file())
     weights = manifest.weights.bytes
+    gpu = describe_gpu(bundle, verified)
+    total -= gpu["bytes"] if gpu is not None else 0
     limit = max(OVERHEAD_FACTOR * weights, weights + OVERHEAD_BYTES)
     return {
         "path": str(bundle.path),
@@ -91,6 +95,7 @@ def describe_bundle(bundle: Bundle, verified: bool) -> dict[str, Any]:
         "configurations": list_configurations(manifest),
         "graphs": manifest.graphs,
         "accuracies": manifest.accuracies,
+        "gpu": gpu,
         "provenance": manifest.provenance,
     }
 
@@ -155,6 +160,7 @@ def _print_report(bundle: Bundle, report: dict[str, Any]) -> None:
     print_table("configurations, all tasks of one image", names, configurations, numeric=(1, 2, 3, 4, 5))
     print_experts(manifest, report["needs"])
     _print_accuracies(manifest)
+    print_gpu(report["gpu"])
     if manifest.provenance:
         print_table("provenance", ("what", "value"), provenance_rows(manifest.provenance))
 

@@ -8,7 +8,7 @@ import io
 import logging
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import onnx_ir as ir
@@ -119,12 +119,20 @@ def encoder_outputs(model: MultiTaskModel) -> list[str]:
     return [names.TOKENS, *shallow, *(names.level(number) for number in range(levels))]
 
 
-def trace(module: nn.Module, inputs: dict[str, Tensor], outputs: list[str], dynamic: Any = None) -> ir.Model:
+def trace(
+    module: nn.Module,
+    inputs: dict[str, Tensor],
+    outputs: list[str],
+    dynamic: Any = None,
+    *,
+    lowerings: dict[Any, Callable[..., Any]] | None = None,
+) -> ir.Model:
     """Trace a module in evaluation mode; the first axis of every input is dynamic unless `dynamic` says otherwise.
 
     Args:
         inputs: By the names that `forward` gives its arguments, in their order.
         dynamic: Input -> dynamic axes.
+        lowerings: Of operators of our own; that of `slimpath::expert_ffn` is known.
 
     Raises:
         torch.onnx.OnnxExporterError: the module uses something the exporter cannot express.
@@ -140,7 +148,7 @@ def trace(module: nn.Module, inputs: dict[str, Tensor], outputs: list[str], dyna
             input_names=list(inputs),
             output_names=outputs,
             dynamic_shapes=shapes,
-            custom_translation_table={torch.ops.slimpath.expert_ffn.default: expert_ffn_to_onnx},
+            custom_translation_table={torch.ops.slimpath.expert_ffn.default: expert_ffn_to_onnx, **(lowerings or {})},
             optimize=True,
             verbose=False,
         )

@@ -17,7 +17,7 @@ import numpy as np
 
 from ..cache import VerifiedFiles
 from ..errors import BundleError, GraphError, ManifestError, SizeError, TaskError, WeightsError
-from .manifest import FULL_PRECISION, MANIFEST_FILE, MAX_MANIFEST_BYTES, GraphSpec, Manifest, read_manifest
+from .manifest import FULL_PRECISION, MANIFEST_FILE, MAX_MANIFEST_BYTES, GraphSpec, Manifest, WeightsSpec, read_manifest
 from .onnx_guard import check_external_data
 from .weights import Weights, file_sha256
 
@@ -55,7 +55,7 @@ class Bundle:
             found = "a file" if folder.exists() else "nothing"
             raise BundleError(f"{folder}: a bundle is a folder, here is {found}", hint="name the folder of an export")
         folder = folder.resolve()
-        data = _read_member(folder, MANIFEST_FILE, ManifestError, MAX_MANIFEST_BYTES)
+        data = read_member(folder, MANIFEST_FILE, ManifestError, MAX_MANIFEST_BYTES)
         try:
             manifest = read_manifest(data)
         except ManifestError as error:
@@ -130,7 +130,7 @@ def _member_status(folder: Path, name: str, error_type: type[BundleError]) -> os
     return status
 
 
-def _read_member(folder: Path, name: str, error_type: type[BundleError], max_bytes: int) -> bytes:
+def read_member(folder: Path, name: str, error_type: type[BundleError], max_bytes: int) -> bytes:
     status = _member_status(folder, name, error_type)
     if status.st_size > max_bytes:
         raise error_type(f"{folder / name}: has {status.st_size} bytes, expected at most {max_bytes}")
@@ -141,7 +141,7 @@ def _read_member(folder: Path, name: str, error_type: type[BundleError], max_byt
 
 
 def _read_graph(folder: Path, graph: GraphSpec, manifest: Manifest) -> bytes:
-    data = _read_member(folder, graph.file, GraphError, 1 << 31)
+    data = read_member(folder, graph.file, GraphError, 1 << 31)
     where = folder / graph.file
     if len(data) != graph.bytes:
         raise GraphError(f"{where}: has {len(data)} bytes, the manifest says {graph.bytes}", hint=_COPY_AGAIN)
@@ -154,8 +154,12 @@ def _read_graph(folder: Path, graph: GraphSpec, manifest: Manifest) -> bytes:
     return data
 
 
-def _open_weights(folder: Path, manifest: Manifest, verify: bool) -> Weights:
-    spec = manifest.weights
+def open_weights(folder: Path, spec: WeightsSpec, *, verify: bool = False) -> Weights:
+    """The weights file that a manifest describes, mapped; its full hash is taken on first sight, or if asked for.
+
+    Raises:
+        WeightsError: it is missing, damaged, changed, or a symbolic link.
+    """
     status = _member_status(folder, spec.file, WeightsError)
     where = folder / spec.file
     if status.st_size != spec.bytes:
@@ -163,16 +167,21 @@ def _open_weights(folder: Path, manifest: Manifest, verify: bool) -> Weights:
     weights = Weights(where)
     if weights.header.sha256 != spec.header_sha256:
         raise WeightsError(f"{where}: its header is not the one in the manifest: it was changed", hint=_COPY_AGAIN)
-    named = [name for router in manifest.encoder.routers.values() for name in router.tensors]
-    named += [name for adapters in manifest.encoder.adapters.values() for name in adapters]
-    missing = [name for name in named if name not in weights.header.tensors]
-    if missing:
-        raise WeightsError(f"{where}: has no tensor {missing[0]!r}, which the manifest names", hint=_COPY_AGAIN)
     verified = VerifiedFiles()
     if verify or not verified.knows(status, spec.sha256):
         if file_sha256(where) != spec.sha256:
             raise WeightsError(f"{where}: its SHA-256 is not the one in the manifest: it was changed", hint=_COPY_AGAIN)
         verified.remember(status, spec.sha256)
+    return weights
+
+
+def _open_weights(folder: Path, manifest: Manifest, verify: bool) -> Weights:
+    weights = open_weights(folder, manifest.weights, verify=verify)
+    named = [name for router in manifest.encoder.routers.values() for name in router.tensors]
+    named += [name for adapters in manifest.encoder.adapters.values() for name in adapters]
+    missing = [name for name in named if name not in weights.header.tensors]
+    if missing:
+        raise WeightsError(f"{weights.path}: has no tensor {missing[0]!r}, which the manifest names", hint=_COPY_AGAIN)
     return weights
 
 

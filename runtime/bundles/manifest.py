@@ -13,6 +13,8 @@ import msgspec
 
 from ..errors import ManifestError
 from ..tasks import TaskSpec
+from .gpu_spec import GpuSpec, gpu_problem
+from .manifest_parts import Cost, Parity, WeightsSpec
 
 SCHEMA_VERSION = 1
 READABLE_VERSIONS = (1,)
@@ -97,29 +99,6 @@ class EncoderSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     levels: tuple[tuple[int, int], ...] = ()
 
 
-class Cost(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """FLOPs (2 per multiply-add) of the matrix products and convolutions of the units really kept.
-
-    encoder = I * flops_image + B * flops_row + (sum of top_k over rows) * flops_row_per_expert
-    head    = R * flops_row
-    """
-
-    flops_image: int = 0
-    flops_row: int = 0
-    flops_row_per_expert: int = 0
-
-
-class Parity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How near the graph came to the network it was exported from (design, section 7)."""
-
-    max_abs_error: float
-    max_abs_reference: float
-    min_gap: float | None
-    seed: int
-    tolerance: float
-    passed: bool
-
-
 class GraphSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One .onnx file. `bytes` and `sha256` are the file's; `weight_bytes` is what it refers to in the weights.
 
@@ -142,15 +121,6 @@ class GraphSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     parity: Parity | None = None
     precision: str = FULL_PRECISION
     adapter_rows: tuple[int, ...] = ()
-
-
-class WeightsSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The weights file; `header_sha256` is over the 8 length bytes and the JSON header."""
-
-    file: str
-    bytes: int
-    sha256: str
-    header_sha256: str
 
 
 class Accuracy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -178,7 +148,7 @@ class Accuracy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """All that a bundle says about itself. Empty `accuracies` means unmeasured."""
+    """All that a bundle says about itself. Empty `accuracies` means unmeasured, no `gpu` that no graph is for one."""
 
     schema_version: int
     name: str
@@ -195,6 +165,13 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     accuracies: tuple[Accuracy, ...] = ()
     model: dict[str, Any] = {}
     provenance: dict[str, Any] = {}
+    gpu: GpuSpec | None = None
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Every file of the bundle but the manifest."""
+        beside = (self.gpu.weights.file, *(graph.file for graph in self.gpu.graphs)) if self.gpu is not None else ()
+        return (self.weights.file, *(graph.file for graph in self.graphs), *beside)
 
     @property
     def task_names(self) -> tuple[str, ...]:
@@ -272,7 +249,15 @@ def check_manifest(manifest: Manifest) -> None:
     Raises:
         ManifestError: naming the field, what it must be, and what it is.
     """
-    for check in (_check_tasks, _check_sizes, _check_preprocessing, _check_encoder, _check_graphs, _check_accuracies):
+    for check in (
+        _check_tasks,
+        _check_sizes,
+        _check_preprocessing,
+        _check_encoder,
+        _check_graphs,
+        _check_accuracies,
+        _check_gpu,
+    ):
         check(manifest)
     _check_file("weights.file", manifest.weights.file)
     _check_sha256("weights.sha256", manifest.weights.sha256)
@@ -419,6 +404,21 @@ def _check_accuracies(manifest: Manifest) -> None:
         for field in ("value", "trivial", "all_experts"):
             value = getattr(accuracy, field)
             _require(value is None or math.isfinite(value), f"{where}.{field}", "finite", value)
+
+
+def _check_gpu(manifest: Manifest) -> None:
+    if manifest.gpu is None:
+        return
+    gpu, taken = manifest.gpu, {MANIFEST_FILE, manifest.weights.file, *(graph.file for graph in manifest.graphs)}
+    problem = gpu_problem(
+        gpu, sizes=manifest.sizes, tasks=manifest.task_names, top_k=manifest.encoder.top_k, taken=taken
+    )
+    if problem is not None:
+        _require(False, *problem)
+    for name, digest in ((gpu.weights.file, gpu.weights.sha256), *((graph.file, graph.sha256) for graph in gpu.graphs)):
+        _check_file("gpu.graphs.file", name)
+        _check_sha256("gpu.graphs.sha256", digest)
+    _check_sha256("gpu.weights.header_sha256", gpu.weights.header_sha256)
 
 
 def _check_file(where: str, name: str) -> None:

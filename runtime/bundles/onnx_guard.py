@@ -73,6 +73,11 @@ def check_external_data(data: bytes, weights_file: str, weights_bytes: int) -> l
         paths, seen = _PATHS[kind], set()
         for field, wire, begin, stop in fields(data, start, end):
             if field not in paths:
+                if field == 4 and kind == "node" and data[begin:stop] == b"EPContext":
+                    raise GraphError(
+                        "a node holds a compiled blob (EPContext), which a device would run unseen",
+                        hint="do not use this bundle: engines are only made here",
+                    )
                 continue
             if wire != BYTES or (field in seen and (kind, field) in _SINGULAR):
                 raise damaged(f"field {field} of a {kind} is malformed or repeated")

@@ -259,3 +259,10 @@ def test_packed_and_unpacked_dims_are_both_read():
     model = bytes([0x3A, len(graph)]) + graph
     assert check(model)[0].length == 24
     np.testing.assert_array_equal(onnx.ModelProto.FromString(model).graph.initializer[0].dims, [2, 3])
+
+
+def test_compiled_blobs_are_refused():
+    node = helper.make_node("EPContext", [], ["y"], domain="com.microsoft", embed_mode=1, ep_cache_context=b"code")
+    model = helper.make_model(graph_of(nodes=(node,)))
+    with pytest.raises(GraphError, match="EPContext"):
+        check_external_data(model.SerializeToString(), "weights.safetensors", 100)
