@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ..bundles.bundle import Bundle
 
 ENTRY_POINTS = "slimpath.backends"
-PRECISIONS = ("fp32", "bf16")
+PRECISIONS = ("fp32", "bf16", "fp16", "int8")
 AUTO = "auto"
 
 _OWN = {
@@ -26,8 +26,9 @@ _OWN = {
     "onnxruntime-cuda": ("providers", "OrtCudaBackend"),
     "onnxruntime-tensorrt": ("providers", "OrtTensorrtBackend"),
     "openvino": ("openvino", "OpenvinoBackend"),
+    "tensorrt": ("tensorrt", "TensorrtBackend"),
 }
-_WITH_PRECISION = {"openvino"}  # of our own; those of entry points always take one
+_WITH_PRECISION = {"openvino", "tensorrt"}  # of our own; those of entry points always take one
 NAMES = (*_OWN, AUTO)
 
 

@@ -28,7 +28,13 @@ from .base import Backend
 if TYPE_CHECKING:
     from ..bundles.bundle import Bundle
 
-_GPU_BACKENDS = ("onnxruntime-tensorrt", "onnxruntime-cuda", "torch-cuda")
+_GPU_BACKENDS = (
+    ("tensorrt", "fp32"),
+    ("tensorrt", "fp16"),
+    ("onnxruntime-tensorrt", "fp32"),
+    ("onnxruntime-cuda", "fp32"),
+    ("torch-cuda", "fp32"),
+)
 _GPU_FILES = ("/dev/nvidia0", "/dev/nvhost-gpu", "/dev/nvmap")
 
 
@@ -84,7 +90,7 @@ def candidates(*, threads: int | None = None, precision: str = "fp32") -> list[B
     if util.find_spec("openvino") is not None:
         wanted += [("openvino", "fp32"), ("openvino", "bf16")]
     if any(Path(file).exists() for file in _GPU_FILES):
-        wanted += [(name, "fp32") for name in _GPU_BACKENDS if name in backend_names()]
+        wanted += [(name, its_precision) for name, its_precision in _GPU_BACKENDS if name in backend_names()]
     made: list[Backend] = []
     for name, its_precision in wanted:
         if precision not in ("auto", its_precision):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from ..errors import BackendError, SlimpathError
-from .base import Backend, Session
+from .base import Backend, Session, offered_encoders
 
 if TYPE_CHECKING:
     from ..bundles.bundle import Bundle
@@ -88,7 +88,9 @@ def _load_run(bundle: Bundle, backend: Backend) -> Callable[[], None]:
 
     encoder, heads = widest_graphs(bundle)
     session = backend.load(bundle.graph_bytes(encoder), bundle.path)
-    feeds = room_feeds(bundle, encoder, session, images=1)
+    offered = offered_encoders(backend, bundle)
+    top_ks = [top_k for width, top_k in offered or () if width == encoder.width and top_k]
+    feeds = room_feeds(bundle, encoder, session, images=1, top_ks=top_ks)
     loaded: dict[str, Session] = {
         task: backend.load(bundle.graph_bytes(head), bundle.path) for task, head in heads.items()
     }

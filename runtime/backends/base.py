@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from ..bundles.bundle import Bundle
 
 # packed: the library may keep its own, rearranged copy of the weights, which runs faster.
 # mapped: it reads them from the mapped file, so that several widths share one copy in memory.
@@ -44,7 +47,8 @@ class Backend(Protocol):
     """An inference library, computing in one precision.
 
     It may also say `tiers` (those that it tells apart; by default it is asked for "packed"), `loads_slowly` (so that
-    requests are answered by ONNX Runtime while it compiles) and `uses_gpu` (so that profiles are of that device).
+    requests are answered by ONNX Runtime while it compiles), `uses_gpu` (so that profiles are of that device),
+    `graph_precisions` and `offered_encoders` (see the functions of those names).
     """
 
     @property
@@ -83,3 +87,21 @@ class Backend(Protocol):
             BackendError: the library is missing, broken, or cannot load the graph.
         """
         ...
+
+
+def graph_precisions(backend: Backend) -> tuple[str, ...]:
+    """Precisions of a bundle's graphs that a backend runs; fp32 alone unless it says more.
+
+    Not to be confused with `precision`, what it computes fp32 graphs in.
+    """
+    return getattr(backend, "graph_precisions", ("fp32",))
+
+
+def offered_encoders(backend: Backend, bundle: Bundle) -> tuple[tuple[float, int], ...] | None:
+    """(width, top_k) of the encoders that a backend has for a bundle; None for whatever the bundle has.
+
+    Raises:
+        BackendError: it has none.
+    """
+    ask = getattr(backend, "offered_encoders", None)
+    return None if ask is None else ask(bundle)

@@ -38,6 +38,7 @@ class FakeBackend:
     """Makes each session by calling `make(graph_bytes)`."""
 
     name, version, threads, precision, precisions = "fake", "0", 1, "fp32", ("fp32",)
+    graph_precisions = ("fp32", "int8")
 
     def __init__(self, make: Callable[[bytes], FakeSession]) -> None:
         self._make = make

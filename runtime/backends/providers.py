@@ -11,18 +11,29 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import hashlib
 import io
 import warnings
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..bundles import graph_names as names
+from ..bundles.gpu_graphs import read_gpu_graph
+from ..bundles.manifest import MANIFEST_FILE
 from ..cache import cache_folder
 from ..errors import BackendError
-from .base import Tier
+from .base import Session, Tier
+from .gpu_selection import OpenBundles, family
+from .gpu_session import GpuSession
 from .ort import OrtBackend, OrtSession, _import_ort, _installed
+from .ort_bound import BoundEngine, load_recorded
+
+if TYPE_CHECKING:
+    from ..bundles.bundle import Bundle
+    from ..bundles.gpu_spec import GpuGraphSpec
 
 _CUDA, _TENSORRT, _CPU = "CUDAExecutionProvider", "TensorrtExecutionProvider", "CPUExecutionProvider"
 _PRODUCTS = {"MatMul", "Gemm", "Conv", "ConvTranspose", "FusedMatMul", "FusedConv", "FusedGemm"}
@@ -32,6 +43,9 @@ _TYPES = {"tensor(float)": np.float32, "tensor(int64)": np.int64, "tensor(float1
 class OrtCudaBackend(OrtBackend):
     """Sessions on one CUDA device, in fp32. The weights are copied to it once per graph.
 
+    Of a bundle that has graphs for GPUs those are run, with tensors bound to the device and runs recorded as CUDA
+    graphs; the graphs for CPUs have shapes that depend on the routing, which cannot be recorded.
+
     Args:
         threads: for what stays on the host (shapes).
         device: its number.
@@ -40,13 +54,15 @@ class OrtCudaBackend(OrtBackend):
     name = "onnxruntime-cuda"
     provider = _CUDA
     tiers: tuple[Tier, ...] = ("packed",)
+    graph_precisions = ("fp32",)  # the operators of int8 graphs have no CUDA kernels
     uses_gpu = True
 
     def __init__(self, *, threads: int | None = None, device: int = 0) -> None:
         super().__init__(threads=threads)
         self.device = device
+        self._bundles = OpenBundles()
 
-    def load(self, graph: bytes, folder: Path, *, tier: Tier = "packed") -> OrtSession:
+    def load(self, graph: bytes, folder: Path, *, tier: Tier = "packed") -> Session:  # type: ignore[override]
         """Load a graph on the device, and run it once, so that what is built or searched for is no part of a request.
 
         Raises:
@@ -56,6 +72,49 @@ class OrtCudaBackend(OrtBackend):
         _require_provider(ort, self.provider)
         with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(AttributeError):
             ort.preload_dlls()  # CUDA libraries that pip installed; it prints what it does not find
+        specs = self._family(graph, folder)
+        if specs:
+            session = GpuSession(specs, lambda spec: self._load_bound(ort, folder, spec))
+            session.load_first()
+            return session
+        return self._load_plain(ort, graph, folder)
+
+    def offered_encoders(self, bundle: Bundle) -> tuple[tuple[float, int], ...] | None:
+        """(width, top_k) of the graphs for GPUs, where the bundle has them; None for whatever it has otherwise."""
+        return None if bundle.manifest.gpu is None else bundle.manifest.gpu.configurations
+
+    def _family(self, graph: bytes, folder: Path) -> list[GpuGraphSpec]:
+        """The graphs for GPUs that stand for a CPU graph; empty where the folder has none."""
+        if not (folder / MANIFEST_FILE).is_file():
+            return []
+        bundle = self._bundles.of(folder)
+        if bundle.manifest.gpu is None or self.precision not in bundle.manifest.gpu.precisions:
+            return []
+        known = hashlib.sha256(graph).hexdigest() in {one.sha256 for one in bundle.manifest.graphs}
+        return family(bundle, graph, self.precision) if known else []  # one that was edited, to look at its routing
+
+    def _load_bound(self, ort: Any, folder: Path, spec: GpuGraphSpec) -> tuple[BoundEngine, int]:
+        """A graph for GPUs with its tensors bound, and the bytes of its weights on the device."""
+        data = read_gpu_graph(self._bundles.of(folder), spec)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # what is wrong is said below, once
+                options = partial(self._options, ort, folder)
+                session = load_recorded(ort, data, options, self._providers(recorded=True), self._providers())
+        except Exception as error:  # ONNX Runtime raises a dozen types of its own, none with a common base
+            raise BackendError(
+                f"{spec.file}: ONNX Runtime {ort.__version__} cannot load it with {self.provider}: {error}",
+                hint=_why(ort, self.provider),
+            ) from error
+        self._require_placement(ort, session)
+        session.disable_fallback()  # a failing run is an error, not a run on the CPU
+        return BoundEngine(ort, session, spec, self._place()), spec.weight_bytes
+
+    def _place(self) -> tuple[str, int]:
+        """Where tensors are bound."""
+        return "cuda", self.device
+
+    def _load_plain(self, ort: Any, graph: bytes, folder: Path) -> OrtSession:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # what is wrong is said below, once
@@ -83,8 +142,9 @@ class OrtCudaBackend(OrtBackend):
         options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")  # since 1.24
         return options
 
-    def _providers(self) -> list[Any]:
-        return [(_CUDA, self._cuda_options()), _CPU]
+    def _providers(self, *, recorded: bool = False) -> list[Any]:
+        """What sessions are asked for; `recorded`: that their runs become CUDA graphs."""
+        return [(_CUDA, self._cuda_options() | ({"enable_cuda_graph": "1"} if recorded else {})), _CPU]
 
     def _cuda_options(self) -> dict[str, str]:
         return {
@@ -128,7 +188,7 @@ class OrtTensorrtBackend(OrtCudaBackend):
     name = "onnxruntime-tensorrt"
     provider = _TENSORRT
 
-    def _providers(self) -> list[Any]:
+    def _providers(self, *, recorded: bool = False) -> list[Any]:
         folder = cache_folder() / "tensorrt"
         try:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -144,6 +204,8 @@ class OrtTensorrtBackend(OrtCudaBackend):
             "trt_timing_cache_enable": "1",
             "trt_timing_cache_path": str(folder),
         }
+        if recorded:
+            options["trt_cuda_graph_enable"] = "1"
         return [(_TENSORRT, options), (_CUDA, self._cuda_options()), _CPU]
 
 
