@@ -8,6 +8,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ..runtime.health.reading import Reading
     from ..runtime.stream.pilot import Choice, Pilot
     from ..runtime.stream.pipeline import Stream
 
@@ -18,8 +19,16 @@ IN_PLACE_EVERY_S = 0.25
 class LiveLine:
     """Prints where a stream stands, as often as it is worth reading, on stdout."""
 
-    def __init__(self, stream: Stream, pilot: Pilot, *, json: bool, clock: Callable[[], float] = monotonic) -> None:
-        self._stream, self._pilot, self._json, self._clock = stream, pilot, json, clock
+    def __init__(
+        self,
+        stream: Stream,
+        pilot: Pilot,
+        *,
+        json: bool,
+        health: Callable[[], Reading | None] = lambda: None,
+        clock: Callable[[], float] = monotonic,
+    ) -> None:
+        self._stream, self._pilot, self._json, self._health, self._clock = stream, pilot, json, health, clock
         self._in_place = not json and sys.stdout.isatty()
         self._every_s = IN_PLACE_EVERY_S if self._in_place else EVERY_S
         self._next_s = clock() + self._every_s
@@ -52,16 +61,20 @@ class LiveLine:
         parts.append(f"{stats.dropped} dropped")
         if stats.reconnects:
             parts.append(f"{stats.reconnects} reconnects")
+        health = self._health()
+        if health is not None and health.text():
+            parts.append(health.text())
         return " | ".join(parts)
 
     def report(self) -> dict[str, Any]:
         """The line for machines."""
-        choice, controller = self._stream.choice, self._pilot.controller.state
+        choice, controller, health = self._stream.choice, self._pilot.controller.state, self._health()
         return {
             **self._stream.stats().to_json(),
             "budget_ms": round(self._pilot.budget_ms, 3),
             "slowdown": round(controller.slowdown, 4),
             "plan": None if choice is None else plan_json(choice),
+            "health": None if health is None else health.to_json(),
         }
 
 

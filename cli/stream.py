@@ -21,6 +21,7 @@ from .stream_outputs import StreamOutputs
 
 if TYPE_CHECKING:
     from ..runtime import Engine
+    from ..runtime.health.watch import Watch
     from ..runtime.stream.pilot import Pilot
     from ..runtime.stream.pipeline import Stream
     from ..runtime.stream.sources import Source
@@ -89,6 +90,15 @@ def stream(
             show_default="all fit in 1280 pixels",
         ),
     ] = None,
+    watts: Annotated[
+        float | None,
+        typer.Option(
+            "--watts",
+            min=0.1,
+            help="Draw no more than this, by the board's power sensors: the configuration shrinks.",
+            show_default="no limit",
+        ),
+    ] = None,
     threads: Annotated[
         int | None, typer.Option("--threads", min=1, help="Of each graph.", show_default="the CPUs of this process")
     ] = None,
@@ -100,15 +110,16 @@ def stream(
     """Run tasks on a camera, film or network stream, at a frame rate that is held by the knob.
 
     Reading, inference and drawing overlap. Each frame gets the most accurate configuration that fits its time; when
-    the device slows down, the configuration shrinks. Frames that come too late are dropped, not queued. A line on
-    stdout tells rate, configuration, latency and drops, with --json one document a second. Ctrl-C ends it; the
-    video is whole then.
+    the device slows down or says that it is hot, the configuration shrinks. Frames that come too late are dropped,
+    not queued. A line on stdout tells rate, configuration, latency and drops, and where the device has sensors
+    temperature and watts; with --json one document a second. Ctrl-C ends it; the video is whole then.
 
     \b
     Examples:
       slimpath stream 0 --tasks depth,semseg --fps 15 --serve 127.0.0.1:8090
       slimpath stream film.mp4 --fps 10 --out tasks.mp4
       slimpath stream rtsp://camera/stream --tasks depth --out depth.mp4 --duration 60
+      slimpath stream /dev/video0 --tasks depth,semseg --fps 15 --watts 10
     """  # fmt: skip
     from ..runtime.stream.sources import open_source
 
@@ -120,8 +131,9 @@ def stream(
             until_it_runs.callback(opened.close)
             with load_engine(bundle, threads=threads, backend=backend, precision=precision) as engine:
                 running, pilot = _make(engine, opened, outputs, tasks, budget, fps, pace, cell, halt, quiet=json)
+                health = _watch(engine, pilot, watts)
                 until_it_runs.pop_all()  # from here on the stream closes it, as a reader may hang in it
-                _run(running, pilot, outputs, duration, json, halt)
+                _run(running, pilot, outputs, health, duration, json, halt)
 
 
 def _make(
@@ -161,11 +173,19 @@ def _make(
     return made, pilot
 
 
+def _watch(engine: Engine, pilot: Pilot, watts: float | None) -> Watch | None:
+    """What tells the pilot of heat, brakes and watts, where the device shows any."""
+    from ..runtime.health.watch import watch
+
+    return watch(pilot.controller, gpu=bool(getattr(engine.backend, "uses_gpu", False)), power=True, limit_w=watts)
+
+
 def _run(
-    running: Stream, pilot: Pilot, outputs: StreamOutputs, duration: float | None, json: bool, halt: threading.Event
-) -> None:
+    running: Stream, pilot: Pilot, outputs: StreamOutputs, health: Watch | None, duration: float | None, json: bool,
+    halt: threading.Event,
+) -> None:  # fmt: skip
     """Until the source, the clock or the reader ends it; then the last line."""
-    line = LiveLine(running, pilot, json=json)
+    line = LiveLine(running, pilot, json=json, health=lambda: None if health is None else health.latest)
     window = outputs.window
     end_s = math.inf if duration is None else monotonic() + duration
     with _ended_by_signals(halt):
@@ -180,6 +200,8 @@ def _run(
             try:
                 running.finish()
             finally:
+                if health is not None:
+                    health.close()
                 _print_end(running, line.report(), outputs, json)
 
 

@@ -14,7 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Literal, overload
 
 from .backends import make_backend
-from .backends.base import Backend, Session, Tier
+from .backends.base import Backend, Session, Tier, graph_precisions, offered_encoders
 from .bundles.bundle import Bundle
 from .bundles.bundled import bundled_path
 from .bundles.manifest import GraphSpec
@@ -30,13 +30,15 @@ from .result import Result
 from .running.answering import Answerer
 from .running.choosing import Chooser
 from .running.controller import Controller
-from .running.opening import open_profile, open_sessions
+from .running.opening import open_profile, open_sessions, watch_for
 from .running.preparing import MAX_OUTPUT_PIXELS, PixelLimits
 from .running.sessions import TierRequest
 from .running.warming import Progress, grey_request, warm
 from .tasks import TaskRequest, TaskSpec
 
 if TYPE_CHECKING:
+    from .health.reading import Reading
+    from .health.watch import Watch
     from .planning.budget import Budget
     from .profiling.profile import Profile
     from .running.call_threads import CallThreads
@@ -66,7 +68,12 @@ class Engine:
         self.backend = backend
         self.profile = profile
         self.profile_refusal = ""
-        self.planner = Planner(bundle.manifest, profile)
+        self.planner = Planner(
+            bundle.manifest,
+            profile,
+            precisions=graph_precisions(backend),
+            encoders=offered_encoders(backend, bundle),
+        )
         self.sessions, model = open_sessions(bundle, backend, tier, memory_limit_mb)
         self._tier: TierRequest = tier
         controller = None if profile is None else Controller(headroom=profile.headroom)
@@ -75,6 +82,7 @@ class Engine:
         self._reporter = MemoryReporter(bundle, model, memory_limit_mb)
         self._specs = {task.name: task for task in bundle.manifest.tasks}
         self._threads: CallThreads | None = None
+        self._watch: Watch | None = None
         self._lock = threading.Lock()
         self._closed = False
 
@@ -123,6 +131,8 @@ class Engine:
             max_output_pixels=max_output_pixels,
         )
         engine.profile_refusal = refusal
+        if engine.controller is not None:
+            engine._watch = watch_for(engine, engine.controller)
         return engine
 
     @property
@@ -139,6 +149,11 @@ class Engine:
     def controller(self) -> Controller | None:
         """What keeps limits in ms while the device changes; None without a profile."""
         return self._chooser.controller
+
+    @property
+    def health(self) -> Reading | None:
+        """Heat and brakes, as last seen; None where the device has no such files, or limits in ms are not kept."""
+        return None if self._watch is None else self._watch.latest
 
     def session(self, graph: GraphSpec) -> Session:
         """The session of a graph in the tier that it ends in, for measuring it alone.
@@ -266,6 +281,8 @@ class Engine:
     def close(self) -> None:
         """Free the sessions. A second call does nothing."""
         self.sessions.close()
+        if self._watch is not None:
+            self._watch.close()
         with self._lock:
             self._closed = True
             if self._threads is not None:

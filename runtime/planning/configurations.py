@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from ..bundles.manifest import FULL_PRECISION, GraphSpec, Manifest
@@ -61,7 +61,10 @@ class Space:
             encoders = [encoder for encoder in encoders if encoder.width == width]
         if budget.top_k is not None:
             check_top_k(budget.top_k, manifest)
-            encoders = [encoder for encoder in encoders if encoder.top_k == budget.top_k]
+            of_width, encoders = encoders, [encoder for encoder in encoders if encoder.top_k == budget.top_k]
+            if of_width and not encoders:  # a backend that has some of the pairs alone
+                known = ", ".join(f"width={one.width:g} with top_k={one.top_k}" for one in self.encoders)
+                raise BudgetError("this backend has no encoder of that width and top_k", hint=f"it has {known}")
         heads = {task: _pinned_heads(listed, budget) for task, listed in self.heads.items()}
         return replace(self, encoders=tuple(encoders), heads=heads)
 
@@ -95,10 +98,15 @@ class Prices:
 
 
 class Configurations:
-    """The graphs of a manifest, by what they are for."""
+    """The graphs of a manifest, by what they are for.
 
-    def __init__(self, manifest: Manifest) -> None:
+    Args:
+        offered: (width, top_k) of the encoders that may be chosen; None for all.
+    """
+
+    def __init__(self, manifest: Manifest, offered: Collection[tuple[float, int]] | None = None) -> None:
         self.manifest = manifest
+        self._offered = offered
         self._by_flops = Prices(FlopsCosts())
         self._encoders: dict[tuple[Size, str], dict[float, GraphSpec]] = {}
         self._heads: dict[tuple[Size, str, str], dict[float, GraphSpec]] = {}
@@ -108,6 +116,11 @@ class Configurations:
             else:
                 self._heads.setdefault((graph.size_hw, graph.precision, graph.task), {})[graph.width] = graph
 
+    def top_ks(self, width: float) -> tuple[int, ...]:
+        """Those that an encoder of that width may be asked for, ascending."""
+        known = range(1, self.manifest.encoder.top_k + 1) if self.manifest.is_moe else (0,)
+        return tuple(top_k for top_k in known if self._offered is None or (width, top_k) in self._offered)
+
     def has(self, size_hw: Size, precision: str) -> bool:
         """Is there an encoder of this size in this precision?"""
         return (size_hw, precision) in self._encoders
@@ -115,12 +128,11 @@ class Configurations:
     def space(self, tasks: Iterable[str], size_hw: Size, precision: str, prices: Prices) -> Space:
         """Every choice for `tasks`, priced for one image. A head that is not there in `precision` is the fp32 one."""
         names = list(tasks)
-        is_moe = self.manifest.is_moe
         rows = len(names) if self.manifest.rows_per_task else 1
         encoders = [
             EncoderChoice(width, top_k, prices.encoder(graph, rows, top_k))
             for width, graph in self._encoders[size_hw, precision].items()
-            for top_k in (range(1, self.manifest.encoder.top_k + 1) if is_moe else (0,))
+            for top_k in self.top_ks(width)
         ]
         heads = {
             task: {width: prices.head(graph) for width, graph in self._head_graphs(task, size_hw, precision)}

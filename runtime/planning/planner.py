@@ -64,15 +64,21 @@ class Planner:
     Args:
         costs: None for FLOPs alone; a profile adds latency, memory and energy.
         precisions: what the backend can run, None for whatever the bundle has.
+        encoders: (width, top_k) that the backend has, None for whatever the bundle has.
     """
 
     def __init__(
-        self, manifest: Manifest, costs: CostModel | None = None, *, precisions: Collection[str] | None = None
+        self,
+        manifest: Manifest,
+        costs: CostModel | None = None,
+        *,
+        precisions: Collection[str] | None = None,
+        encoders: Collection[tuple[float, int]] | None = None,
     ) -> None:
         self.manifest = manifest
         usable = [p for p in manifest.precisions if precisions is None or p in precisions or p == FULL_PRECISION]
         self._task_names = manifest.task_names
-        self._configurations = Configurations(manifest)
+        self._configurations = Configurations(manifest, encoders)
         self._accuracies = Accuracies(manifest)
         self._precisions = tuple(usable)
         self.use(costs or FlopsCosts())
@@ -81,6 +87,15 @@ class Planner:
         """Price with other costs from now on; plans that are being made meanwhile end with the former ones."""
         sources = Sources(self._configurations, self._accuracies, costs, Prices(costs), self._precisions)
         self._memory = _Memory(sources, costs.key)
+
+    @property
+    def precisions(self) -> tuple[str, ...]:
+        """Those that plans may have, fp32 first."""
+        return self._precisions
+
+    def top_ks(self, width: float) -> tuple[int, ...]:
+        """What the top_k of an encoder of that width may be: 0 without experts; none where there is no such encoder."""
+        return self._configurations.top_ks(width)
 
     @property
     def costs(self) -> CostModel:

@@ -129,7 +129,7 @@ def _finish(
             rounds_kept=rounds.kept,
             drift=rounds.drift,
             others_busy=busy,
-            points_possible=len(list_points(engine.bundle.manifest)),
+            points_possible=len(list_points(engine.bundle.manifest, engine.planner.precisions, engine.planner.top_ks)),
         ),
         meter="" if meter.meter is None else meter.meter.name,
         no_meter=meter.reason,

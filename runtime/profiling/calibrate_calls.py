@@ -55,7 +55,8 @@ def _draw(engine: Engine, encoder: GraphSpec, graphs: Sequence[GraphSpec], rng: 
     heads = _heads_at(graphs, encoder)
     tasks = sorted({graph.task or "" for graph in heads})
     chosen = rng.sample(tasks, rng.randint(1, len(tasks)))
-    top_k = rng.randint(1, manifest.encoder.top_k) if manifest.is_moe else 0
+    top_ks = engine.planner.top_ks(encoder.width)
+    top_k = top_ks[rng.randint(1, len(top_ks)) - 1] if manifest.is_moe else 0
     widths = {task: rng.choice([head.width for head in heads if head.task == task]) for task in chosen}
     base = engine.planner.plan(chosen, size=encoder.size_hw)
     wanted = replace(base, encoder_width=encoder.width, top_k=top_k, decoder_widths=widths, precision=encoder.precision)

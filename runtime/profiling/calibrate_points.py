@@ -6,7 +6,7 @@ first few points are the corners (widest and narrowest, one row and all, top_k 1
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 
@@ -40,15 +40,28 @@ class RunPoint:
         return f"{what} {self.graph.width:g} at {self.graph.size_hw[0]}x{self.graph.size_hw[1]}{more}{experts}"
 
 
-def list_points(manifest: Manifest) -> list[RunPoint]:
-    """Every point, the most informative first; encoders and heads in turn, single pictures before batches."""
-    encoders = [graph for graph in manifest.graphs if graph.kind == "encoder"]
-    heads = [graph for graph in manifest.graphs if graph.kind == "head"]
+def list_points(
+    manifest: Manifest,
+    precisions: Collection[str] | None = None,
+    top_ks: Callable[[float], Sequence[int]] | None = None,
+) -> list[RunPoint]:
+    """Every point, the most informative first; encoders and heads in turn, single pictures before batches.
+
+    Args:
+        precisions: of the graphs; None for all.
+        top_ks: those of an encoder width, see `Planner.top_ks`; None for all.
+    """
+    graphs = [graph for graph in manifest.graphs if precisions is None or graph.precision in precisions]
+    encoders = [graph for graph in graphs if graph.kind == "encoder"]
+    heads = [graph for graph in graphs if graph.kind == "head"]
     counts = range(1, len(manifest.tasks) + 1) if manifest.rows_per_task else (1,)
-    top_ks = range(1, manifest.encoder.top_k + 1) if manifest.is_moe else (0,)
-    full_top_k = max(top_ks)
-    single = [RunPoint(graph, 1, rows, top_k) for graph in encoders for rows in counts for top_k in top_ks]
-    batch = [RunPoint(graph, BATCH_IMAGES, BATCH_IMAGES, full_top_k) for graph in encoders]
+    known = range(1, manifest.encoder.top_k + 1) if manifest.is_moe else (0,)
+    of_width = {graph.width: known if top_ks is None else top_ks(graph.width) for graph in encoders}
+    encoders = [graph for graph in encoders if of_width[graph.width]]
+    single = [
+        RunPoint(graph, 1, rows, top_k) for graph in encoders for rows in counts for top_k in of_width[graph.width]
+    ]
+    batch = [RunPoint(graph, BATCH_IMAGES, BATCH_IMAGES, max(of_width[graph.width])) for graph in encoders]
     channels = {task.name: task.channels for task in manifest.tasks}
     in_turn = [
         point

@@ -100,7 +100,7 @@ class Calibration:
             for task in manifest.task_names:
                 self._add(PostprocessSpec(task, size_hw), self.bench.postprocess_run(task, size_hw))
         files: set[str] = set()
-        for point in list_points(manifest):
+        for point in list_points(manifest, self.engine.planner.precisions, self.engine.planner.top_ks):
             if len(files) >= _LEAST_GRAPHS and self._is_full():
                 break
             self.tell("scout", str(point))

@@ -12,13 +12,9 @@ from pathlib import Path
 
 import msgspec
 
+from ..cpuinfo import cpu_features, cpu_fields, cpu_model
 from ..cpus import usable_cpus
-
-# Instruction sets that inference libraries choose their kernels by (x86: MLAS, oneDNN; ARM: also KleidiAI).
-_FEATURES = {
-    "avx", "avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512_vnni", "avx_vnni", "avx512_bf16", "avx512_fp16",
-    "amx_tile", "amx_int8", "amx_bf16", "neon", "asimd", "asimdhp", "asimddp", "i8mm", "bf16", "sve", "sve2", "sme",
-}  # fmt: skip
+from ..sysfs import text
 
 
 class Device(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -74,15 +70,15 @@ def read_device(root: Path = Path("/"), *, gpus: tuple[str, ...] = ()) -> Device
         root: where /proc and /sys lie; tests make their own.
         gpus: names of those that the backend uses; a GPU that it does not use changes nothing.
     """
-    fields = _cpuinfo(root)
+    fields = cpu_fields(root)
     return Device(
         system=f"{platform.system()} {platform.machine()}",
-        cpu=_cpu_model(fields),
-        features=tuple(sorted(_FEATURES & set((fields.get("flags") or fields.get("features") or "").split()))),
+        cpu=cpu_model(fields),
+        features=cpu_features(fields),
         cpus=usable_cpus(root),
-        board=_text(root / "proc/device-tree/model"),
-        governor=_text(root / "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
-        power_mode=_text(root / "var/lib/nvpmodel/status"),
+        board=text(root / "proc/device-tree/model"),
+        governor=text(root / "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
+        power_mode=text(root / "var/lib/nvpmodel/status"),
         gpus=gpus,
     )
 
@@ -107,34 +103,6 @@ def cpu_times(root: Path = Path("/")) -> tuple[float, float, float] | None:
     per_second = os.sysconf("SC_CLK_TCK")
     own = os.times()
     return sum(ticks) / per_second, (sum(ticks) - ticks[3] - ticks[4]) / per_second, own.user + own.system
-
-
-def _cpuinfo(root: Path) -> dict[str, str]:
-    """The first value of every field of /proc/cpuinfo, by its name in lower case."""
-    fields: dict[str, str] = {}
-    for line in _text(root / "proc/cpuinfo").splitlines():
-        name, colon, value = line.partition(":")
-        if colon:
-            fields.setdefault(name.strip().lower(), value.strip())
-    return fields
-
-
-def _cpu_model(fields: dict[str, str]) -> str:
-    if "model name" in fields:
-        # Virtual machines give whole families one name; the numbers tell them apart.
-        numbers = [fields[name] for name in ("cpu family", "model", "stepping") if name in fields]
-        return f"{fields['model name']}{' (' + '.'.join(numbers) + ')' if numbers else ''}"
-    if "cpu part" in fields:  # ARM kernels name no model
-        return f"ARM implementer {fields.get('cpu implementer', '?')} part {fields['cpu part']}"
-    return platform.processor() or platform.machine()
-
-
-def _text(path: Path) -> str:
-    """A file's text without the zero byte that device trees end with; "" where there is none."""
-    try:
-        return path.read_text(errors="replace").rstrip("\0").strip()
-    except OSError:
-        return ""
 
 
 def _words(value: object) -> str:

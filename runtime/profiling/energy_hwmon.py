@@ -1,8 +1,9 @@
 """Power sensors of boards, through hwmon: the INA3221 of Jetson modules, and sensors that give watts themselves.
 
 An INA3221 channel N has inN_label, inN_input (mV) and currN_input (mA). Modules of the Orin NX and Nano class have one
-rail that feeds everything, VDD_IN (POM_5V_IN, VDD_5V_IN on older ones); an AGX has none: its rails are added. Other
-sensors give powerN_input or powerN_average in microwatts.
+rail that feeds everything, VDD_IN (POM_5V_IN, VDD_5V_IN on older ones); an AGX has none: its rails are added, which
+leaves the carrier board out. A Thor has an INA238 besides, at the input of the whole kit. Other sensors give
+powerN_input or powerN_average in microwatts.
 They show power, not energy, so a thread reads them often and adds it up.
 Written against the kernel's interface and tested on copies of its trees; unverified on a Jetson.
 Source: Documentation/hwmon/{ina3221,sysfs-interface}.rst of the Linux kernel; NVIDIA's Jetson Linux guide.
@@ -16,11 +17,13 @@ from collections.abc import Callable
 from pathlib import Path
 from time import perf_counter
 
+from ..sysfs import text
 from .energy import FoundMeter
 
 _WHOLE_BOARD = ("VDD_IN", "POM_5V_IN", "VDD_5V_IN")
+_INPUT_SENSOR = "ina238"  # beside an INA3221, it is what feeds everything
 _NO_RAIL = re.compile(r"NC|.*sum.*", re.IGNORECASE)  # a channel that is not connected; the chip's own sum of shunts
-_WATT_SENSORS = frozenset({"ina2xx", "ina219", "ina220", "ina226", "ina230", "ina231", "ina238", "power_meter"})
+_WATT_SENSORS = frozenset({"ina2xx", "ina219", "ina220", "ina226", "ina230", "ina231", "power_meter"})
 
 
 _Rail = tuple[str, Callable[[], float]]  # its name, and what reads its watts
@@ -51,6 +54,14 @@ class PollingMeter:
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
+
+    def power_w(self) -> float:
+        """What the sensor shows now.
+
+        Raises:
+            OSError, ValueError: it cannot be read.
+        """
+        return self._power_w()
 
     def energy_j(self) -> float:
         """Joules since the first call, which starts the reading."""
@@ -88,22 +99,33 @@ class PollingMeter:
 
 def find_hwmon(root: Path = Path("/")) -> FoundMeter:
     """The board's power sensors, or why there are none."""
-    rails: list[_Rail] = []
-    for folder in _sensors(root):
-        kind = _text(folder / "name")
-        if kind == "ina3221" or folder.parent.parent.parent.name == "ina3221":
-            rails += _ina3221_rails(folder)
-        elif kind in _WATT_SENSORS:
-            rails += _watt_rails(folder, kind)
+    module, inputs, others = _rails(root)
+    rails = module + inputs + others
     if not rails:
         return FoundMeter(None, "no power sensors of the board (hwmon)")
-    whole = [rail for name in _WHOLE_BOARD for rail in rails if rail[0] == name][:1]
-    names, reads = zip(*(whole or rails))
+    whole = [rail for name in _WHOLE_BOARD for rail in rails if rail[0] == name] or (inputs if module else [])
+    names, reads = zip(*(whole[:1] or rails))
     try:
         sum(read() for read in reads)
     except (OSError, ValueError) as error:
         return FoundMeter(None, f"the board's power sensors cannot be read: {error}")
     return FoundMeter(PollingMeter("hwmon " + ", ".join(names), lambda: sum(read() for read in reads)))
+
+
+def _rails(root: Path) -> tuple[list[_Rail], list[_Rail], list[_Rail]]:
+    """Of INA3221s, of sensors that may be the input of everything, and of others."""
+    module: list[_Rail] = []
+    inputs: list[_Rail] = []
+    others: list[_Rail] = []
+    for folder in _sensors(root):
+        kind = text(folder / "name")
+        if kind == "ina3221" or folder.parent.parent.parent.name == "ina3221":
+            module += _ina3221_rails(folder)
+        elif kind == _INPUT_SENSOR:
+            inputs += _watt_rails(folder, "VIN")
+        elif kind in _WATT_SENSORS:
+            others += _watt_rails(folder, kind)
+    return module, inputs, others
 
 
 def _sensors(root: Path) -> list[Path]:
@@ -118,7 +140,7 @@ def _sensors(root: Path) -> list[Path]:
 def _ina3221_rails(folder: Path) -> list[_Rail]:
     rails: list[_Rail] = []
     for label in sorted(folder.glob("in*_label")):
-        number, name = label.name[2:-6], _text(label)
+        number, name = label.name[2:-6], text(label)
         volts, amperes = folder / f"in{number}_input", folder / f"curr{number}_input"
         if name and not _NO_RAIL.fullmatch(name) and volts.exists() and amperes.exists():
             read = lambda v=volts, a=amperes: int(v.read_text()) * int(a.read_text()) / 1e6  # noqa: E731  mV * mA
@@ -131,13 +153,6 @@ def _watt_rails(folder: Path, kind: str) -> list[_Rail]:
         path.name.split("_")[0]: path for pattern in ("average", "input") for path in folder.glob(f"power*_{pattern}")
     }
     return [
-        (_text(folder / f"{number}_label") or f"{kind}.{number}", lambda p=path: int(p.read_text()) / 1e6)
+        (text(folder / f"{number}_label") or f"{kind}.{number}", lambda p=path: int(p.read_text()) / 1e6)
         for number, path in sorted(paths.items())
     ]
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text().strip()
-    except OSError:
-        return ""

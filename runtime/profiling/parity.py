@@ -19,7 +19,7 @@ from typing import Any, Literal
 import msgspec
 import numpy as np
 
-from ..backends.base import Backend, Session
+from ..backends.base import Backend, Session, offered_encoders
 from ..backends.ort import OrtBackend
 from ..bundles.bundle import Bundle
 from ..bundles.manifest import FULL_PRECISION, GraphSpec, Parity
@@ -95,9 +95,9 @@ def check_backend(
         BackendError: the backend cannot load or run a graph, or no image routes clearly.
     """
     chosen = reference or OrtBackend(threads=backend.threads or None)
-    graphs = _graphs(bundle, scope)
     tell = progress or (lambda *_: None)
     pair = _Pair(bundle, chosen, backend, graph_precision)
+    graphs = [graph for graph in _graphs(bundle, scope) if pair.has(graph)]
     precision = backend.precision if graph_precision == FULL_PRECISION else graph_precision
     if precision == FULL_PRECISION:
         results = _compare_graphs(pair, graphs, tell)
@@ -126,7 +126,16 @@ class _Pair:
             (g.kind, g.size_hw, g.width, g.task): g for g in bundle.manifest.graphs if g.precision == precision
         }
         self.reference, self.candidate = reference, candidate
+        self._offered = offered_encoders(candidate, bundle)
         self._sessions: dict[tuple[bool, str, bool], Session] = {}
+
+    def has(self, graph: GraphSpec) -> bool:
+        """Whether the candidate has that graph, with any top_k."""
+        return graph.kind == "head" or self._offered is None or graph.width in {width for width, _ in self._offered}
+
+    def top_ks(self, encoder: GraphSpec) -> tuple[int, ...]:
+        """Those that the candidate has of an encoder; empty for all."""
+        return tuple(top_k for width, top_k in self._offered or () if width == encoder.width and top_k)
 
     def session(self, graph: GraphSpec, *, candidate: bool = False, routing: bool = False) -> Session:
         key = (candidate, graph.file, routing)
@@ -145,7 +154,8 @@ class _Pair:
         return self.bundle.graph_bytes(self._of_precision.get(which, graph) if candidate else graph)
 
     def case(self, graph: GraphSpec) -> Case:
-        return clear_case(self.bundle, graph, self.session(graph, routing=True), self.routing(graph))
+        session, top_ks = self.session(graph, routing=True), self.top_ks(graph)
+        return clear_case(self.bundle, graph, session, self.routing(graph), top_ks)
 
 
 def _graphs(bundle: Bundle, scope: Scope) -> list[GraphSpec]:
@@ -222,7 +232,7 @@ def _compare_tasks(pair: _Pair, graphs: Sequence[GraphSpec], tell: Progress) -> 
 
 def _encode_room(pair: _Pair, encoder: GraphSpec, candidate: bool) -> dict[str, np.ndarray]:
     session = pair.session(encoder, candidate=candidate)
-    return session.run(room_feeds(pair.bundle, encoder, session))
+    return session.run(room_feeds(pair.bundle, encoder, session, top_ks=pair.top_ks(encoder)))
 
 
 def _routing_equal(pair: _Pair, graphs: Sequence[GraphSpec]) -> float | None:

@@ -34,15 +34,18 @@ class Case:
     min_gap: float | None
 
 
-def clear_case(bundle: Bundle, graph: GraphSpec, session: Session, routing: Sequence[str]) -> Case:
+def clear_case(
+    bundle: Bundle, graph: GraphSpec, session: Session, routing: Sequence[str], top_ks: Sequence[int] = ()
+) -> Case:
     """A row of every task, top_k going round, each on an image that routes clearly for it.
 
     Args:
         session: of the reference, with what experts are ranked by as the further outputs `routing`.
+        top_ks: those that go round; all if empty.
     """
-    largest = bundle.manifest.encoder.top_k if bundle.manifest.is_moe else 1
+    known = list(top_ks) or list(range(1, bundle.manifest.encoder.top_k + 1) if bundle.manifest.is_moe else (1,))
     tasks = bundle.manifest.task_names
-    top_k_B = np.array([1 + row % largest for row in range(len(tasks))], np.int64)
+    top_k_B = np.array([known[row % len(known)] for row in range(len(tasks))], np.int64)
     routers = Routers(bundle).stack(tasks) if bundle.manifest.is_moe else None
     adapters = Adapters(bundle).stack(graph, tasks) if graph.adapter_rows else None
     image_of_row: dict[int, int] = {}
@@ -117,13 +120,17 @@ def take_rows(session: Session, encoded: dict[str, np.ndarray], rows: slice, ima
 
 
 def room_feeds(
-    bundle: Bundle, encoder: GraphSpec, session: Session, *, images: int = ROOM_IMAGES
+    bundle: Bundle, encoder: GraphSpec, session: Session, *, images: int = ROOM_IMAGES, top_ks: Sequence[int] = ()
 ) -> dict[str, np.ndarray]:
-    """An encoder's inputs: a row of every task for each of the room's pictures, task by task, at the largest top_k."""
+    """An encoder's inputs: a row of every task for each of the room's pictures, task by task, at the largest top_k.
+
+    Args:
+        top_ks: of which the largest is meant; all if empty.
+    """
     planes_ICHW = room_planes(bundle.manifest.preprocessing, encoder.size_hw)[:images]
     tasks = bundle.manifest.task_names if bundle.manifest.rows_per_task else bundle.manifest.task_names[:1]
     rows = [task for task in tasks for _ in range(images)]
-    top_k_B = np.full(len(rows), bundle.manifest.encoder.top_k, np.int64)
+    top_k_B = np.full(len(rows), max(top_ks, default=bundle.manifest.encoder.top_k), np.int64)
     routers = Routers(bundle).stack(rows) if bundle.manifest.is_moe else None
     adapters = Adapters(bundle).stack(encoder, rows) if encoder.adapter_rows else None
     index_B = np.tile(np.arange(images, dtype=np.int64), len(tasks))

@@ -36,6 +36,7 @@ class Adapters:
                 self._stacks.move_to_end(key)
                 return self._stacks[key]
             stacked = np.stack([self._of_task(task, graph.adapter_rows) for task in key[0]])
+            stacked.setflags(write=False)  # what a device was given once need not be copied to it again
             self._stacks[key] = stacked
             if len(self._stacks) > _MAX_CACHED:
                 self._stacks.popitem(last=False)

@@ -13,6 +13,10 @@ holds ten answers or more.
 Predictions are wrong by some per cent, each plan's by others. A scalar would swing between two plans then: the dearer
 one proves late, the cheaper one early, and again. So what a plan's first answers are off by is kept for that plan.
 
+Where the device itself says that it holds its clocks back (heat, power: see `health`), nothing has to be learnt first:
+`throttled` raises the level at once, and keeps it from falling back too soon (controller_throttle.py). `press` is for
+limits that are not of time: it makes plans cost more than they take, so that narrower ones are chosen.
+
 No thread of its own, and no clock but the one that is passed in: the same answers always give the same factors.
 """
 
@@ -27,6 +31,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from .controller_parts import PlanBiases, Spread
+from .controller_throttle import Throttle
 
 if TYPE_CHECKING:
     from ..planning.plan import Plan
@@ -45,12 +50,17 @@ _Chosen = TypeVar("_Chosen")
 
 @dataclass(frozen=True)
 class ControllerState:
-    """What the controller believes, for people and metrics: slowdown = level * spread / headroom."""
+    """What the controller believes, for people and metrics: slowdown = level * spread / headroom * pressure.
+
+    `throttle` is how much slower the device says its clocks are, 1 where it says nothing.
+    """
 
     slowdown: float
     level: float
     spread: float
     answers: int
+    throttle: float = 1.0
+    pressure: float = 1.0
 
 
 class _Answer(NamedTuple):
@@ -88,6 +98,10 @@ class Controller:
         self._streak = 0
         self._last_s = -math.inf
         self._answers = 0
+        self._settled_at = SETTLED
+        self._throttle = Throttle()
+        self._held = -math.inf  # the floor of the level, see controller_throttle.py
+        self._pressure = 1.0
 
     def reset(self) -> None:
         """Forget everything: after another profile was loaded."""
@@ -109,7 +123,9 @@ class Controller:
         """A snapshot."""
         with self._lock:
             level, spread = math.exp(self._level), math.exp(self._spread.margin)
-            return ControllerState(self._factor(0.0), level, spread, self._answers)
+            return ControllerState(
+                self._factor(0.0), level, spread, self._answers, self._throttle.factor, self._pressure
+            )
 
     def choose(self, plan_with: Callable[[float], _Chosen], key: Callable[[_Chosen], Hashable]) -> _Chosen:
         """Plan with the slowdown; where the plan that comes out is known to be slower still, plan again with its own.
@@ -147,9 +163,10 @@ class Controller:
             now = max(self._clock() if now_s is None else now_s, self._last_s)
             elapsed, self._last_s = now - self._last_s, now
             self._answers += 1
+            self._held = self._throttle.floor(now)
             residual = ratio - self._biases.get(key, now) - self._level
             late = residual > max(self._spread.margin, LEAST_LATE)
-            if self._answers > SETTLED:
+            if self._answers > self._settled_at:
                 self._biases.learn(key, residual, now, late=late)
             self._recent.append(_Answer(now, ratio, ratio - self._biases.get(key, now), key))
             self._streak = self._streak + 1 if late else 0
@@ -159,8 +176,40 @@ class Controller:
                 self._spread.add(residual)
                 self._follow(elapsed)
 
+    def throttled(self, factor: float, now_s: float | None = None) -> None:
+        """What the device says of its clocks; say it as often as it is read.
+
+        Args:
+            factor: how many times slower they run than they may, at least 1; 1 for no brake.
+            now_s: when, on the clock of this controller.
+        """
+        if not 1 <= factor < math.inf:
+            raise ValueError(f"a brake's factor must be at least 1, got {factor}")
+        with self._lock:
+            now = self._clock() if now_s is None else now_s
+            level = self._throttle.tell(factor, self._level, now)
+            if level is not None and level > self._level:
+                self._raise(level, now)
+            self._held = self._throttle.floor(now)
+
+    def press(self, pressure: float) -> None:
+        """Take plans to cost so many times what they do, at least 1: for limits of power."""
+        if not 1 <= pressure < math.inf:
+            raise ValueError(f"a pressure must be at least 1, got {pressure}")
+        with self._lock:
+            self._pressure = pressure
+
+    def _raise(self, level: float, now_s: float) -> None:
+        """Believe a level that no answer has shown yet. Answers from before it say nothing of it, nor of plans."""
+        self._recent.clear()
+        self._recent.extend((_Answer(now_s, level, level, None),) * 2)
+        self._streak = 0
+        self._settled_at = self._answers + SETTLED
+        self._move_to(level)
+
     def _factor(self, bias: float) -> float:
-        slowdown = math.exp(self._level + self._spread.margin + bias) / self.headroom
+        level = max(self._level, self._held)
+        slowdown = math.exp(level + self._spread.margin + bias) / self.headroom * self._pressure
         return min(max(slowdown, LIMITS[0]), LIMITS[1])
 
     def _follow(self, elapsed: float) -> None:

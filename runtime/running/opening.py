@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import weakref
 from typing import TYPE_CHECKING
 
 from ..backends.base import Backend, Tier
@@ -12,7 +13,10 @@ from ..footprint.memory_model import MemoryModel, process_mb
 from .sessions import SessionPool, TierRequest
 
 if TYPE_CHECKING:
+    from ..engine import Engine
+    from ..health.watch import Watch
     from ..profiling.profile import Profile
+    from .controller import Controller
 
 
 def open_sessions(
@@ -53,3 +57,13 @@ def open_profile(bundle: Bundle, backend: Backend, tier: Tier) -> tuple[Profile 
         return Profile.find(bundle.manifest, conditions_of(bundle, backend, tier)), ""
     except ProfileError as error:
         return None, str(error)
+
+
+def watch_for(engine: Engine, controller: Controller) -> Watch | None:
+    """What tells the controller of heat and brakes, where the device shows them; it ends with the engine."""
+    from ..health.watch import watch
+
+    found = watch(controller, gpu=bool(getattr(engine.backend, "uses_gpu", False)))
+    if found is not None:
+        weakref.finalize(engine, found.close)  # an engine that nobody closed must not leave a thread behind
+    return found

@@ -42,6 +42,8 @@ class Routers:
                 return self._stacks[key]
             of_rows = [self._of_task(task) for task in key]
             stacked = np.stack([weight for weight, _ in of_rows]), np.stack([bias for _, bias in of_rows])
+            for array in stacked:
+                array.setflags(write=False)  # what a device was given once need not be copied to it again
             self._stacks[key] = stacked
             if len(self._stacks) > _MAX_CACHED:
                 self._stacks.popitem(last=False)

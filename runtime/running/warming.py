@@ -59,14 +59,15 @@ def _load(engine: Engine, graphs: Iterable[GraphSpec], *, final: bool) -> bool:
 def _every_width(engine: Engine, names: list[str]) -> tuple[list[Plan], list[GraphSpec]]:
     """A plan for every encoder that the memory limit allows, widest first, and the heads that none of these runs."""
     manifest = engine.bundle.manifest
-    encoders = [graph for graph in manifest.graphs if graph.kind == "encoder"]
+    usable = [graph for graph in manifest.graphs if graph.precision in engine.planner.precisions]
+    encoders = [graph for graph in usable if graph.kind == "encoder" and engine.planner.top_ks(graph.width)]
     plans = [
         engine.plan(names, Budget(width=graph.width, precision=graph.precision), size=graph.size_hw)
         for graph in sorted(encoders, key=lambda graph: -graph.width)
     ]
     plans = [plan for plan in plans if plan.budget_met]
     run = {graph.file for plan in plans for graph in graphs_of(engine.bundle, plan)}
-    return plans, [graph for graph in manifest.graphs if graph.task in names and graph.file not in run]
+    return plans, [graph for graph in usable if graph.task in names and graph.file not in run]
 
 
 def grey_request(plan: Plan) -> Request:

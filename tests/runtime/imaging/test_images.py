@@ -469,3 +469,17 @@ def test_tiff_with_a_width_of_an_odd_kind_is_refused():
     body = struct.pack("<H", len(entries)) + b"".join(struct.pack("<HHIHH", t, k, 1, v, 0) for t, k, v in entries)
     with pytest.raises(ImageError, match="too large: TIFF"):
         load_image(b"II*\0" + struct.pack("<I", 8) + body + bytes(4))
+
+
+def test_what_was_loaded_ahead_comes_back_as_it_is_and_gives_the_same_answers(tiny_bundle):
+    from slimpath.runtime import Engine
+
+    done, data = cv2.imencode(".jpg", np.random.default_rng(0).integers(0, 256, (400, 640, 3), np.uint8))
+    assert done
+    ahead = load_image(data.tobytes(), plane_hw=(32, 48))
+    assert load_image(ahead) is ahead and ahead.rgb.shape[:2] != ahead.size_hw
+    with Engine.load(tiny_bundle, tier="packed") as engine:
+        direct = engine(data.tobytes(), output_size="original")
+        loaded = engine(ahead, output_size="original")
+    assert loaded.image_size_hw == (400, 640)
+    assert all((loaded[task] == direct[task]).all() for task in direct)
