@@ -13,15 +13,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .runtime import Bundle, Engine, Plan, Request, Result, SlimpathError
+    from .service.client import Client
 
 __version__ = "0.1.0"
-__all__ = ["Bundle", "Engine", "Plan", "Request", "Result", "SlimpathError", "__version__"]
+__all__ = ["Bundle", "Client", "Engine", "Plan", "Request", "Result", "SlimpathError", "__version__"]
 
 
 def __getattr__(name: str) -> Any:
     if name.startswith("_") or name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(".runtime", __name__), name)
+    home = ".service.client" if name == "Client" else ".runtime"
+    value = getattr(import_module(home, __name__), name)
     globals()[name] = value
     return value
 

@@ -6,7 +6,22 @@ from typing import Annotated
 
 import typer
 
-from . import calibrate, convert, demo, evaluate, export, inspect, plan, run, stream, train
+from . import (
+    calibrate,
+    compile,
+    convert,
+    demo,
+    doctor,
+    evaluate,
+    export,
+    inspect,
+    loadtest,
+    plan,
+    run,
+    serve,
+    stream,
+    train,
+)
 
 HELP = """One vision model, many tasks, any budget.
 
@@ -30,10 +45,14 @@ app.command("demo")(demo.demo)
 app.command("run")(run.run)
 app.command("plan")(plan.plan)
 app.command("stream")(stream.stream)
+app.command("serve")(serve.serve)
+app.command("loadtest")(loadtest.loadtest)
 app.command("calibrate")(calibrate.calibrate)
+app.command("doctor")(doctor.doctor)
 app.command("inspect")(inspect.inspect)
 app.command("export")(export.export)
 app.command("convert")(convert.convert)
+app.command("compile")(compile.compile)
 app.command("train")(train.train)
 app.command("eval")(evaluate.evaluate)
 

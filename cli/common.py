@@ -54,8 +54,8 @@ BackendName = Annotated[
     typer.Option(
         "--backend",
         metavar="NAME",
-        help="onnxruntime, onnxruntime-cuda, onnxruntime-tensorrt, openvino, torch, torch-cuda, or auto: the fastest "
-        "measured here that gives the same answers.",
+        help="onnxruntime, onnxruntime-cuda, onnxruntime-tensorrt, tensorrt, openvino, torch, torch-cuda, or auto: the "
+        "fastest measured here that gives the same answers.",
     ),
 ]
 Precision = Annotated[
@@ -63,8 +63,8 @@ Precision = Annotated[
     typer.Option(
         "--precision",
         metavar="NAME",
-        help="Of the large products: fp32, bf16 (openvino, torch), or auto: bf16 where it is native. Routers are "
-        "always in fp32.",
+        help="Of the large products: fp32, bf16 (openvino, torch), fp16 or int8 (tensorrt, as the bundle has them), or "
+        "auto: bf16 where it is native. Routers are always in fp32.",
     ),
 ]
 _Verb = TypeVar("_Verb", bound=Callable[..., None])

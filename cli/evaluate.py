@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .common import BackendName, Debug, Json, Precision, need, verb
+from .common import BackendName, Debug, Json, need, verb
 from .output import print_json, print_table
 
 if TYPE_CHECKING:
@@ -48,7 +48,19 @@ def evaluate(
         int | None, typer.Option("--workers", min=1, help="Cores to use.", show_default="all usable")
     ] = None,
     backend: BackendName = "onnxruntime",
-    precision: Precision = "fp32",
+    precision: Annotated[
+        str,
+        typer.Option(
+            "--precision",
+            metavar="NAME",
+            help="Of the large products: fp32; int8, of graphs that the bundle has; all of these, compared with fp32; "
+            "bf16 (openvino, torch), or auto: bf16 where it is native.",
+        ),
+    ] = "fp32",
+    size: Annotated[
+        str | None,
+        typer.Option("--size", metavar="HxW", help="One of the bundle's input sizes.", show_default="its first"),
+    ] = None,
     json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -61,6 +73,7 @@ def evaluate(
       slimpath eval
       slimpath eval BUNDLE --scenes 150 --grid --write BUNDLE-measured
       slimpath eval --docs docs --cache rooms
+      slimpath eval BUNDLE --precision all --write BUNDLE-measured
       slimpath eval --backend openvino --precision bf16
     """
     need(("torch", "matplotlib", "tqdm"), "train", "`slimpath eval`")
@@ -80,6 +93,7 @@ def evaluate(
         workers=workers,
         backend=backend,
         precision=precision,
+        size=size,
     )
     made = [] if write is None else [write]
     if plot is not None:
@@ -101,6 +115,9 @@ def _print_report(report: EvalReport) -> None:
     by = "" if report.backend == "onnxruntime" else f", {report.backend}"
     title = f"{report.bundle}{by}: {report.scenes} scenes, {report.size_hw[0]}x{report.size_hw[1]}, 95 % intervals"
     print_table(title, columns, lines, numeric=(2, 3, 4, 6, 7))
+    columns, lines = report.precision_table()
+    if lines:
+        print_table("Other precisions against fp32, same scenes", columns, lines, numeric=(2, 4, 5, 6, 7))
     for claim, holds in report.claims().items():
         print(f"{'yes' if holds else 'NO '}  {claim}")
     for line in report.exceptions():

@@ -68,7 +68,7 @@ def plan(
         need(("matplotlib",), "plot", "`slimpath plan --plot`")
     opened = Bundle.open(bundle or bundled_path())
     measured, why_not = find_profile(opened, backend) if profile else (None, "not looked for")
-    planner = Planner(opened.manifest, measured)
+    planner = Planner(opened.manifest, measured, precisions=_runnable(opened, backend))
     chosen = planner.plan(tasks, budget, size=size, strict=strict)
     near = planner.neighbours(chosen, budget, size=size)
     steps = planner.curve(tasks, budget, size=size, points=CURVE_POINTS) if curve else []
@@ -84,6 +84,16 @@ def plan(
 
         path = plot_plan(planner.landscape(tasks, budget, size=size), chosen, opened.manifest, plot)
         say(f"slimpath: wrote {path}")
+
+
+def _runnable(bundle: Bundle, backend: str) -> tuple[str, ...] | None:
+    """Precisions of the bundle's graphs that a backend runs; None for all."""
+    if len(bundle.manifest.precisions) == 1 or backend == "auto":  # "auto" would be chosen by measuring
+        return None
+    from ..runtime.backends import make_backend
+    from ..runtime.backends.base import graph_precisions
+
+    return graph_precisions(make_backend(backend, bundle=bundle))
 
 
 def find_profile(bundle: Bundle, backend: str) -> tuple[Profile | None, str]:

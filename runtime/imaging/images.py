@@ -18,7 +18,6 @@ import numpy as np
 from ..errors import ImageError
 from .image_headers import ImageHeader, read_header
 
-ImageSource = str | os.PathLike[str] | bytes | bytearray | memoryview | np.ndarray
 _Shrink = tuple[tuple[int, int], Literal["letterbox", "stretch"]] | None
 
 MAX_PIXELS = 200_000_000  # 600 MB of RGB; the largest phone sensors have 200 megapixels
@@ -40,6 +39,9 @@ class LoadedImage:
     format: str
 
 
+ImageSource = str | os.PathLike[str] | bytes | bytearray | memoryview | np.ndarray | LoadedImage
+
+
 def load_image(
     source: ImageSource,
     *,
@@ -51,7 +53,7 @@ def load_image(
 
     Args:
         source: a path, the bytes of an image file, or an array: uint8 or uint16, [H, W], [H, W, 1], [H, W, 3] RGB or
-            [H, W, 4] RGBA.
+            [H, W, 4] RGBA. A LoadedImage, which whoever decodes ahead has already, comes back as it is.
         plane_hw: the network plane that the picture will be fitted to by `fit`. A JPEG at least 4 times as large as
             it will be there is scaled down while it is decoded (a 12-megapixel photograph for 224 x 224: 26 ms
             instead of 68). None: all pixels.
@@ -60,6 +62,8 @@ def load_image(
     Raises:
         ImageError: nothing there, not a picture, damaged, cut off or too large.
     """
+    if isinstance(source, LoadedImage):
+        return source
     shrink = None if plane_hw is None else (plane_hw, fit)
     if isinstance(source, np.ndarray):
         _check_pixels(source.shape[0] * source.shape[1] if source.ndim >= 2 else 0, "array", max_pixels)

@@ -18,7 +18,10 @@ from slimpath.cli.common import describe, is_expected, need, parse_numbers, pars
 from slimpath.cli.errors import InputError, MissingExtraError
 from slimpath.runtime.errors import BudgetError
 
-VERBS = ("demo", "run", "plan", "stream", "calibrate", "inspect", "export", "convert", "train", "eval")
+VERBS = (
+    "demo", "run", "plan", "stream", "serve", "loadtest", "calibrate", "doctor", "inspect", "export", "convert",
+    "compile", "train", "eval",
+)  # fmt: skip
 HEAVY = ("torch", "cv2", "onnxruntime", "onnx", "numpy", "skimage", "matplotlib")
 
 

@@ -42,7 +42,7 @@ def files(wheel: Path) -> set[str]:
 
 def test_wheel_has_every_module_and_nothing_else(wheel: Path):
     modules = {name for name in files(wheel) if name.endswith(".py")}
-    shipped = ("cli", "export", "models", "runtime", "training")
+    shipped = ("cli", "export", "models", "runtime", "service", "training")
     here = {path for folder in shipped for path in (ROOT / folder).rglob("*.py")} | set(ROOT.glob("*.py"))
     assert modules == {f"slimpath/{path.relative_to(ROOT).as_posix()}" for path in here}
 

@@ -1,0 +1,114 @@
+"""A folder becomes an engine that is ready to answer: opened, guarded against changes of its files, warmed."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..runtime.backends import make_backend
+from ..runtime.backends.base import Backend, Session, Tier
+from ..runtime.bundles.bundle import Bundle
+from ..runtime.cpus import usable_cpus
+from ..runtime.engine import Engine
+from ..runtime.errors import BackendError, SlimpathError
+
+if TYPE_CHECKING:
+    from .settings import Settings
+
+WARM_POINTS = 20  # of the planner's curve: as many plans as a budget can tell apart
+
+
+class GuardedBackend:
+    """A backend that loads graphs only while the bundle's weights are the file that was opened.
+
+    A served bundle is replaced by another in the same place. The engine that still serves the old one may load a graph
+    after that: it would read the new weights with the old graph, and be silently wrong.
+
+    Args:
+        backend: the one that does the work; everything else of it shows through.
+        weights: the file to watch, as it is now.
+    """
+
+    def __init__(self, backend: Backend, weights: Path) -> None:
+        self._backend = backend
+        self._weights = weights
+        self._opened = _identity(weights)
+
+    def load(self, graph: bytes, folder: Path, *, tier: Tier = "packed") -> Session:
+        """See `Backend.load`.
+
+        Raises:
+            BackendError: the weights are not those that were opened.
+        """
+        self._check()
+        session = self._backend.load(graph, folder, tier=tier)
+        try:
+            self._check()  # they may have been replaced while they were read
+        except BackendError:
+            session.close()
+            raise
+        return session
+
+    def _check(self) -> None:
+        if _identity(self._weights) != self._opened:
+            raise BackendError("the bundle's files were replaced after it was opened", hint="reload the model")
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._backend, name)
+
+
+def _identity(path: Path) -> tuple[int, int, int, int] | None:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def open_engine(folder: Path, settings: Settings) -> Engine:
+    """Open a bundle and load its graphs. Blocks for as long as that takes: seconds, with "auto" up to a minute.
+
+    Raises:
+        SlimpathError: the bundle, the backend or a graph cannot be used; nothing stays open.
+    """
+    bundle = Bundle.open(folder)
+    threads = settings.engine.threads or max(1, usable_cpus() // (settings.scheduler.runners or 1))
+    precision = settings.engine.precision
+    backend = make_backend(settings.engine.backend, threads=threads, precision=precision, bundle=bundle)
+    guarded: Any = GuardedBackend(backend, bundle.path / bundle.manifest.weights.file)
+    engine = Engine.load(
+        bundle,
+        backend=guarded,
+        memory_limit_mb=settings.engine.memory_limit_mb,
+        max_pixels=settings.limits.max_image_mp * 1e6,
+        max_output_pixels=settings.limits.max_output_mp * 1e6,
+    )
+    try:
+        warm_engine(engine, settings.engine.warm)
+    except BaseException:
+        engine.close()
+        raise
+    return engine
+
+
+def warm_engine(engine: Engine, what: str) -> None:
+    """Load graphs so that no request waits for one.
+
+    Args:
+        what: "plans": those that a budget can choose, in the tier that they end in, then the rest as far as the memory
+            limit allows; "full": the full plan alone.
+    """
+    if what == "full":
+        engine.warm(None, [None])
+        return
+    engine.warm(None, engine.curve(points=WARM_POINTS))
+    engine.warm()
+
+
+def public_message(error: BaseException, folder: Path, name: str) -> str:
+    """What went wrong with a bundle, in one line for whoever calls over the network: its name where its path was."""
+    text = str(error) if isinstance(error, SlimpathError) else f"internal error ({type(error).__name__})"
+    for path in sorted({str(folder), os.path.abspath(folder), os.path.realpath(folder)}, key=len, reverse=True):
+        text = text.replace(path, name)
+    return " ".join(text.split())
