@@ -336,7 +336,7 @@ def main() -> None:
             parts["a, under a limit of 1.15"] = part_parked(copied, list(raw_a.values())[-1]["widest"]["pss"])
             parts["c"] = part_c(copied, every, folder)
             for part, (text, raw) in parts.items():
-                found.append((f"`{path.name}`: {TITLES[part]}", text, raw))
+                found.append((f"`{Bundle.open(path).manifest.name}`: {TITLES[part]}", text, raw))
                 print(f"\n### {path.name}: {part}\n\n{text}", flush=True)
     if not arguments.quick:
         keep("memory", found)
