@@ -13,7 +13,7 @@ import contextlib
 import io
 import tempfile
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -202,11 +202,12 @@ def _row(name: str, timing: Timing, errors: dict[str, float]) -> list[str]:
     return [name, f"{timing.median_ms(name):.1f}", with_interval(timing.ratio(name, OURS)), gate]
 
 
-def sections(repeats: int, runs: int, folder: Path) -> list[Section]:
+def sections(repeats: int, runs: int, folder: Path) -> Iterator[Section]:
     """The bundled model and the small ones, at full and quarter width."""
-    bundles = [Bundle.open(bundled_path())]
-    bundles += [random_bundle(name, folder, widths=(0.25, 1.0)) for name in ("m3vit_small", "vit_small")]
-    return [measure(bundle, width, folder, repeats, runs) for bundle in bundles for width in (1.0, 0.25)]
+    for name in (None, "vit_small", "m3vit_small"):
+        bundle = Bundle.open(bundled_path()) if name is None else random_bundle(name, folder, widths=(0.25, 1.0))
+        for width in (1.0, 0.25):
+            yield measure(bundle, width, folder, repeats, runs)
 
 
 def main() -> None:
@@ -219,11 +220,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="slimpath-bench-") as scratch:
         folder = arguments.cache or Path(scratch)
         folder.mkdir(parents=True, exist_ok=True)
-        found = sections(repeats, runs, folder)
-    for title, text, _ in found:
-        print(f"\n## {title}\n\n{text}", flush=True)
-    if not arguments.quick:
-        keep("peers", found)
+        found: list[Section] = []
+        for section in sections(repeats, runs, folder):
+            found.append(section)
+            print(f"\n## {section[0]}\n\n{section[1]}", flush=True)
+            if not arguments.quick:
+                keep("peers", found)  # after each: it takes long
 
 
 if __name__ == "__main__":

@@ -11,8 +11,9 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from slimpath.models import HeadConfig, build_preset, save_checkpoint
 from slimpath.runtime import Bundle
+
+pytest.importorskip("torch", reason="exporting needs torch")
 
 Cli = Callable[..., Any]
 
@@ -27,6 +28,8 @@ def relu(path: Path, domain: str = "") -> Path:
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from slimpath.models import HeadConfig, build_preset, save_checkpoint
+
     model = build_preset("vit_micro", (HeadConfig("scene", "image_classes", 4),), depth=1, moe_blocks=())
     return save_checkpoint(tmp_path_factory.mktemp("checkpoint") / "small.safetensors", model, {})
 

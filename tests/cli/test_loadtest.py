@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,8 @@ from slimpath.cli.errors import InputError
 from slimpath.cli.loadtest_input import parse_deadline, parse_options, read_bodies
 from slimpath.service.loadtest.picture import made_up_photograph
 from slimpath.tests.service.loadtest.conftest import Behaviour, Server, answering, response, serve
+
+needs_service = pytest.mark.skipif(find_spec("httptools") is None, reason="the service extra is not installed")
 
 __all__ = ["serve"]  # a fixture
 Serve = Callable[[Behaviour], Server]
@@ -27,6 +30,7 @@ def run(*arguments: str) -> tuple[int, str, str]:
     return result.exit_code, result.stdout, result.stderr
 
 
+@needs_service
 def test_it_prints_the_figures(serve: Serve) -> None:
     code, out, err = run(serve(answering(ANSWER)).url, *SHORT, "--deadline", "10s")
     assert code == 0, err
@@ -34,6 +38,7 @@ def test_it_prints_the_figures(serve: Serve) -> None:
     assert "90.0 % of the full accuracy kept" in out
 
 
+@needs_service
 def test_json_is_one_document(serve: Serve) -> None:
     code, out, err = run(serve(answering(ANSWER)).url, *SHORT, "--trace", "steady", "--json")
     assert code == 0, err
@@ -45,6 +50,7 @@ def test_json_is_one_document(serve: Serve) -> None:
     assert document["quality"] == pytest.approx(0.9)
 
 
+@needs_service
 def test_trace_samples_and_plot_are_written(serve: Serve, tmp_path: Path) -> None:
     server = serve(answering(ANSWER))
     folder = tmp_path / "out"
@@ -61,6 +67,7 @@ def test_trace_samples_and_plot_are_written(serve: Serve, tmp_path: Path) -> Non
     assert json.loads(out)["offered"] == len(rows) == len(server.seen) - before - 1
 
 
+@needs_service
 def test_key_tasks_and_options_reach_the_server(serve: Serve, tmp_path: Path) -> None:
     server = serve(answering(ANSWER))
     image = tmp_path / "a.jpg"

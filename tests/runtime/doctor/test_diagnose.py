@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -242,5 +243,6 @@ def test_this_machine_is_diagnosed_as_it_is():
     assert made.ready, problems(made)
     assert by_name["onnxruntime"].status == "usable" and onnxruntime.__version__ in by_name["onnxruntime"].version
     assert made.libraries["numpy"] and set(requirements(own_requirements())) <= set(made.libraries)
-    assert made.extras["openvino"] == [] and made.extras["export"] == []
+    for extra, library in (("openvino", "openvino"), ("export", "torch")):
+        assert (made.extras[extra] == []) == (find_spec(library) is not None), extra
     assert steps[0] == "looking at the machine" and len(steps) == 2
