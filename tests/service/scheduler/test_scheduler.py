@@ -117,8 +117,9 @@ def test_a_full_queue_refuses_and_says_when_to_retry(
         async with started(queue_limit=3, max_batch=1) as scheduler:
             forget(gate)
             gate.open.clear()
-            tasks = [asyncio.create_task(scheduler.submit(Job(request_for()))) for _ in range(4)]
-            await entered(gate)
+            tasks = [asyncio.create_task(scheduler.submit(Job(request_for())))]
+            await entered(gate)  # it runs: the others find an empty queue
+            tasks += [asyncio.create_task(scheduler.submit(Job(request_for()))) for _ in range(3)]
             await waiting(scheduler, 3)
             with pytest.raises(Refused, match="queue is full") as caught:
                 await scheduler.submit(Job(request_for()))
@@ -434,8 +435,9 @@ def test_check_refuses_what_submit_would_before_the_image_is_there(
             scheduler.check(Job(nothing))  # not seen yet: nothing is known
             forget(gate)
             gate.open.clear()
-            jobs = [asyncio.create_task(scheduler.submit(Job(request_for()))) for _ in range(3)]
-            await entered(gate)
+            jobs = [asyncio.create_task(scheduler.submit(Job(request_for())))]
+            await entered(gate)  # it runs: the others find an empty queue
+            jobs += [asyncio.create_task(scheduler.submit(Job(request_for()))) for _ in range(2)]
             await waiting(scheduler, 2)
             with pytest.raises(Refused, match="queue is full"):
                 scheduler.check(Job(nothing))
