@@ -41,16 +41,23 @@ class Server(uvicorn.Server):
         super().__init__(config)
         self._drain_delay_s = drain_delay_s
         self._on_drain = on_drain
+        self._last_signal = 0
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """A signal. It is not raised again at the end: after a drain the exit code is 0."""
+        """A signal. It is not raised again at the end: after a drain the exit code is 0.
+
+        Nothing is logged here: a handler interrupts the main thread anywhere, also while that holds the lock of the
+        logs' queue, and would wait for it for ever.
+        """
         if self.should_exit:
             self.force_exit = True
         self.should_exit = True
-        log.info("signal", extra={"signal": signal.Signals(sig).name, "forced": self.force_exit})
+        self._last_signal = sig
 
     async def shutdown(self, sockets: Any = None) -> None:
         """Be not ready for a while, then stop accepting and wait for what was accepted."""
+        if self._last_signal:
+            log.info("signal", extra={"signal": signal.Signals(self._last_signal).name, "forced": self.force_exit})
         self._on_drain()
         for _ in range(math.ceil(self._drain_delay_s / POLL_S)):
             if self.force_exit:

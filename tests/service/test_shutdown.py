@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
+import logging.handlers
 import os
+import queue
 import re
 import signal
 import socket
@@ -17,7 +20,9 @@ from pathlib import Path
 
 import httpx
 import pytest
+import uvicorn
 
+from slimpath.service.server import Server
 from slimpath.tests.service.running import encoded, wait_until
 
 JPEG = {"content-type": "image/jpeg"}
@@ -153,3 +158,23 @@ def test_a_bundle_that_breaks_while_loading_ends_the_server(bundle: Path, tmp_pa
     weights.write_bytes(weights.read_bytes()[:-8])
     done = start(str(broken), "--port", "0", "--log-level", "error")
     assert done.returncode == 2 and "weights" in done.stderr
+
+
+def test_a_signal_while_a_log_line_is_written_does_not_wait_for_the_lock_of_the_logs() -> None:
+    """The handler runs in the thread that it interrupts: a log line there could wait for that thread's own lock."""
+    server = Server(uvicorn.Config(lambda: None), drain_delay_s=0, on_drain=lambda: None)
+    queue_of_logs: queue.Queue[logging.LogRecord] = queue.Queue()
+    handler = logging.handlers.QueueHandler(queue_of_logs)
+    logger = logging.getLogger("slimpath.service")
+    logger.addHandler(handler)
+    level = logger.level
+    logger.setLevel(logging.INFO)
+    try:
+        with queue_of_logs.mutex:  # not reentrant: a handler that logs would hang here
+            done = threading.Thread(target=server.handle_exit, args=(signal.SIGTERM, None), daemon=True)
+            done.start()
+            done.join(10)
+            assert not done.is_alive() and server.should_exit
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
