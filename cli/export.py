@@ -2,31 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .calibration import ROOMS, load_calibration
+from .calibration import ROOMS
 from .common import BAD_INPUT, Debug, Json, need, parse_numbers, parse_size, say, verb
 from .errors import CliError, InputError
+from .export_cpu import Experts, LowPrecision, print_outcome, write_bundle, write_standalone
 from .export_gpu import GpuOptions, export_for_gpu, print_gpu_outcome
 from .export_gpu import lint as lint_graphs
 from .export_triton import export_to_triton
-from .output import print_json, progress_bar
+from .output import progress_bar
 
 if TYPE_CHECKING:
     from ..export import ExportReport
     from ..export.gpu import GpuReport
-
-Progress = Callable[[str, int, int], None]
-
-
-class LowPrecision(str, Enum):
-    fp32 = "fp32"
-    int8 = "int8"
 
 
 class Device(str, Enum):
@@ -200,11 +193,11 @@ def export(
                     hint="add --to standalone, or leave them out",
                 )
             chosen = sorted(parse_numbers(widths, "--widths", 0, 1)) if widths else None
-            experts = _Experts(expert_coverage, calibration)
+            experts = Experts(expert_coverage, calibration)
 
             def plain(path: Path) -> ExportReport:
                 named = name or checkpoint.stem  # a bundle that is only a step on the way has another path
-                return _export_bundle(checkpoint, path, sizes, chosen, experts, precision, check, named, progress)
+                return write_bundle(checkpoint, path, sizes, chosen, experts, precision, check, named, progress)
 
             if target is Device.gpu:
                 for_gpu = export_for_gpu(checkpoint, out, gpu, plain, calibration, check, progress)
@@ -220,99 +213,13 @@ def export(
             kept = [task.strip() for task in tasks.split(",")] if tasks else None
             if target is Device.gpu:
                 raise CliError("--target gpu is for bundles", hint="leave --to out")
-            report = _export_standalone(
+            report = write_standalone(
                 checkpoint, out, kept, width, top_k, sizes[0] if sizes else None, precision, check, progress
             )
     if for_gpu is not None:
         return print_gpu_outcome(for_gpu, json)
     assert report is not None
-    _print_outcome(report, json)
+    print_outcome(report, json)
     if not report.passed:
         say("slimpath: the largest difference is above the tolerance: do not deploy this")
         raise typer.Exit(BAD_INPUT)
-
-
-class _Experts(NamedTuple):
-    """What the command line says of experts."""
-
-    coverage: float | None
-    calibration: str | None
-
-
-def _export_bundle(
-    checkpoint: Path,
-    out: Path,
-    sizes: list[tuple[int, int]] | None,
-    widths: list[float] | None,
-    experts: _Experts,
-    precision: LowPrecision,
-    check: bool,
-    name: str | None,
-    progress: Progress,
-) -> ExportReport:
-    from ..export import export_bundle
-
-    coverage = 1.0
-    if experts.coverage is not None:
-        coverage = parse_numbers(str(experts.coverage), "--expert-coverage", 0, 1)[0]
-    return export_bundle(
-        checkpoint,
-        out,
-        sizes=sizes,
-        widths=widths,
-        check=check,
-        name=name,
-        calibration=None if experts == _Experts(None, None) else load_calibration(experts.calibration),
-        expert_coverage=coverage,
-        int8=precision is LowPrecision.int8,
-        progress=progress,
-    )
-
-
-def _export_standalone(
-    checkpoint: Path,
-    out: Path,
-    tasks: list[str] | None,
-    width: float,
-    top_k: int | None,
-    size: tuple[int, int] | None,
-    precision: LowPrecision,
-    check: bool,
-    progress: Progress,
-) -> ExportReport:
-    from ..export import export_standalone
-
-    return export_standalone(
-        checkpoint,
-        out,
-        tasks=tasks,
-        width=width,
-        top_k=top_k,
-        size=size,
-        int8=precision is LowPrecision.int8,
-        check=check,
-        progress=progress,
-    )
-
-
-def _print_outcome(report: ExportReport, json: bool) -> None:
-    if json:
-        print_json(
-            {
-                "path": str(report.path),
-                "bytes": report.size_bytes,
-                "weights_bytes": report.weights_bytes,
-                "worst_error": report.worst_error,
-                "passed": report.passed,
-                "graphs": report.graphs,
-                "kept_experts": report.kept_experts,
-            }
-        )
-        return
-    worst = report.worst_error
-    difference = (
-        "not compared with the network" if worst is None else f"largest difference from the network {worst:.1e}"
-    )
-    for task, counts in report.kept_experts.items():
-        print(f"{task} can reach {', '.join(map(str, counts))} experts of its blocks")
-    print(f"{report.path}: {report.size_bytes / 1e6:.2f} MB, {difference}")

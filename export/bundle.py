@@ -1,10 +1,8 @@
 """Checkpoint to bundle: one weights file, an encoder graph per (size, width), a head graph per (task, size, width)."""
 
-import hashlib
 import os
 import shutil
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,39 +11,22 @@ from ..models import MultiTaskModel, load_checkpoint
 from ..models.fold import folded
 from ..models.swin import same_windows
 from ..models.swin_config import SwinConfig
-from ..runtime.bundles import graph_names as names
 from ..runtime.bundles.manifest import (
     MANIFEST_FILE,
     SCHEMA_VERSION,
     ExpertPaths,
     GraphSpec,
     Manifest,
-    Parity,
     WeightsSpec,
     encode_manifest,
 )
-from . import coverage, describe, parity, slim
+from . import coverage, describe, parity
+from .bundle_graphs import jobs_of, write_graph
 from .coverage import Calibration
-from .errors import ExportError, ParityError, TargetExistsError
-from .graphs import encoder_answers, trace_encoder, trace_head
-from .int8 import Int8Weight, int8_weights, stored_tensors
-from .int8_bundle import write_int8_encoder
+from .errors import ExportError, TargetExistsError
+from .int8 import int8_weights, stored_tensors
 from .report import ExportReport, Progress, no_progress
 from .weights import WEIGHTS_FILE, WeightsFile, bundle_tensors
-
-
-@dataclass(frozen=True)
-class _Job:
-    """One graph to make."""
-
-    size_hw: tuple[int, int]
-    width: float
-    task: str | None
-
-    @property
-    def file(self) -> str:
-        size = f"{self.size_hw[0]}x{self.size_hw[1]}-w{self.width:g}"
-        return f"encoder-{size}.onnx" if self.task is None else f"head-{self.task}-{size}.onnx"
 
 
 def export_bundle(
@@ -157,14 +138,14 @@ def _write(
     tensors |= stored_tensors(quantised) if int8 else {}
     weights = WeightsFile.write(folder / WEIGHTS_FILE, tensors)
     encoder_widths = describe.encoder_widths(config, widths)
-    jobs = list(_jobs(model, sizes, encoder_widths, widths))
+    jobs = list(jobs_of(model, sizes, encoder_widths, widths))
     graphs: list[GraphSpec] = []
     sized = {size: model if size == config.image_hw else model.resized(size) for size in sizes}
     # What every head is checked on: real tokens of every task, computed once per size.
     cases = {size: parity.encoder_case(sized[size], 1.0, parity.default_rows(model)) for size in sizes if check}
     for done, job in enumerate(jobs):
         progress(job.file, done, len(jobs))
-        graphs += _write_graph(sized[job.size_hw], job, weights, folder, cases.get(job.size_hw), quantised)
+        graphs += write_graph(sized[job.size_hw], job, weights, folder, cases.get(job.size_hw), quantised)
     progress("manifest", len(jobs), len(jobs))
     manifest = Manifest(
         schema_version=SCHEMA_VERSION,
@@ -184,84 +165,6 @@ def _write(
     )
     (folder / MANIFEST_FILE).write_bytes(encode_manifest(manifest))
     return manifest
-
-
-def _jobs(
-    model: MultiTaskModel, sizes: list[tuple[int, int]], encoder_widths: tuple[float, ...], widths: list[float] | None
-) -> Iterator[_Job]:
-    for size in sizes:
-        for width in encoder_widths:
-            yield _Job(size, width, None)
-        for head in model.config.tasks:
-            for width in describe.head_widths(model.config, head, widths):
-                yield _Job(size, width, head.name)
-
-
-def _write_graph(
-    model: MultiTaskModel,
-    job: _Job,
-    weights: WeightsFile,
-    folder: Path,
-    case: parity.EncoderCase | None,
-    int8: dict[str, Int8Weight],
-) -> Iterator[GraphSpec]:
-    """The graph in fp32 and, if there are int8 weights and it is an encoder, in int8."""
-    traced = trace_encoder(model, job.width) if job.task is None else trace_head(model, job.task, job.width)
-    referred = slim.refer_to_weights(traced, weights, job.size_hw)
-    slim.strip(traced)
-    path = folder / job.file
-    slim.save(traced, path)
-    cost, parameters = describe.graph_cost(model, job.task, job.width)
-    config = model.config
-    fp32 = GraphSpec(
-        file=job.file,
-        kind="encoder" if job.task is None else "head",
-        size_hw=job.size_hw,
-        width=job.width,
-        task=job.task,
-        units=describe.encoder_units(config, job.width)
-        if job.task is None
-        else describe.head_units(config, config.task(job.task), job.width),
-        bytes=path.stat().st_size,
-        sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
-        weight_bytes=referred,
-        parameters=parameters,
-        cost=cost,
-        parity=_check_graph(model, job, path, case) if case is not None else None,
-        adapter_rows=describe.adapter_rows(model, job.width) if job.task is None else (),
-    )
-    yield fp32
-    if int8 and job.task is None:
-        yield write_int8_encoder(traced, fp32, int8, weights, model=model, check=case is not None)
-
-
-def _check_graph(model: MultiTaskModel, job: _Job, path: Path, head_case: parity.EncoderCase) -> Parity:
-    run = parity.onnxruntime_runner(path)
-    result = _check_encoder(model, job, run) if job.task is None else _check_head(head_case, model, job, run)
-    if not result.passed:
-        raise ParityError(
-            f"{job.file} differs from the network by {result.max_abs_error:.2e}, "
-            f"allowed {result.tolerance * max(1.0, result.max_abs_reference):.2e}"
-        )
-    return result
-
-
-def _check_encoder(model: MultiTaskModel, job: _Job, run: parity.Run) -> Parity:
-    case = parity.encoder_case(model, job.width, parity.default_rows(model))
-    references = list(encoder_answers(case.features).values())
-    answers = run({name: value.numpy() for name, value in case.inputs.items()})
-    return parity.compare(answers, references, seed=case.seed, min_gap=case.min_gap)
-
-
-def _check_head(case: parity.EncoderCase, model: MultiTaskModel, job: _Job, run: parity.Run) -> Parity:
-    assert job.task is not None
-    inputs = parity.head_case(model, job.task, case)
-    levels = tuple(value for name, value in inputs.items() if name not in (names.TOKENS, names.DETAIL))
-    reference = parity.head_reference(
-        model, job.task, job.width, inputs[names.TOKENS], inputs.get(names.DETAIL), levels
-    )
-    answers = run({name: value.numpy() for name, value in inputs.items()})
-    return parity.compare(answers, [reference], seed=case.seed, min_gap=case.min_gap)
 
 
 def _checked_sizes(model: MultiTaskModel, sizes: list[tuple[int, int]] | None) -> list[tuple[int, int]]:

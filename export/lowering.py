@@ -13,13 +13,14 @@ from typing import Any
 
 import numpy as np
 import onnx_ir as ir
+import torch
 from onnxscript import opset20
 
 from ..models.dispatch import expert_ffn_op  # noqa: F401  importing it registers the operator
 
 #: Untyped: its methods are annotated for eager tensors, here they take and give symbolic values.
 op: Any = opset20
-FLOAT, INT64 = ir.DataType.FLOAT.value, ir.DataType.INT64.value
+FLOAT, INT32, INT64 = (kind.value for kind in (ir.DataType.FLOAT, ir.DataType.INT32, ir.DataType.INT64))
 #: From this dimension on every expert gathers its own tokens.
 GATHER_APART = 256
 
@@ -32,15 +33,22 @@ def expert_ffn_to_onnx(
     up_bias: Sequence[Any],
     down: Sequence[Any],
     down_bias: Sequence[Any],
+    *,
+    counted_in: int = FLOAT,
 ) -> Any:
-    """Build the nodes; called by the exporter with symbolic values."""
+    """Build the nodes; called by the exporter with symbolic values.
+
+    Args:
+        counted_in: what the tokens of an expert are summed in. fp32 is exact up to 2^24 of them, and ONNX Runtime sums
+            it fastest (int32 takes 1.7 times as long, int64 2.3 times; 788 pairs), but a library that computes in bf16
+            rounds it: `runtime/backends/openvino_model.py` keeps bundles from that, nobody a graph that left home.
+    """
     experts, ranks = len(up), int(expert_TK.shape[1])
     flat_1P = op.Reshape(expert_TK, op.Constant(value_ints=[1, -1]))
     experts_E1 = op.Constant(value=ir.tensor(np.arange(experts + 1, dtype=np.int64)[:, None]))
     chosen_EP = op.Equal(experts_E1, flat_1P)
     pair_P = op.Gather(op.NonZero(chosen_EP), op.Constant(value_int=1), axis=0)
-    # Counted in fp32, exact up to 2^24 pairs: ONNX Runtime sums int64 four times slower.
-    seen_EP = op.Cast(chosen_EP, to=FLOAT)
+    seen_EP = op.Cast(chosen_EP, to=counted_in)
     counts_E = op.Cast(op.ReduceSum(seen_EP, op.Constant(value_ints=[1]), keepdims=0), to=INT64)
     parts = _parts(tokens_TD, op.Div(pair_P, op.Constant(value_int=ranks)), counts_E, experts + 1)
     answers = []
@@ -56,6 +64,11 @@ def expert_ffn_to_onnx(
     return op.Squeeze(op.MatMul(op.Unsqueeze(weight_TK, rank_axis), answers_TKD), rank_axis)
 
 
+def expert_ffn_to_portable_onnx(*arguments: Any) -> Any:
+    """`expert_ffn_to_onnx` for graphs that any library may run, in any precision."""
+    return expert_ffn_to_onnx(*arguments, counted_in=INT32)
+
+
 def _parts(tokens_TD: Any, token_P: Any, counts_E: Any, parts: int) -> Sequence[Any]:
     """The tokens of every expert, then those of nobody.
 
@@ -67,3 +80,7 @@ def _parts(tokens_TD: Any, token_P: Any, counts_E: Any, parts: int) -> Sequence[
     if int(tokens_TD.shape[1]) < GATHER_APART:
         return op.Split(op.Gather(tokens_TD, token_P, axis=0), counts_E, axis=0, num_outputs=parts)
     return [op.Gather(tokens_TD, own_P, axis=0) for own_P in op.Split(token_P, counts_E, axis=0, num_outputs=parts)]
+
+
+#: What `graphs.trace` is told for graphs that leave home.
+PORTABLE = {torch.ops.slimpath.expert_ffn.default: expert_ffn_to_portable_onnx}

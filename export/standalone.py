@@ -28,6 +28,7 @@ from .int8 import quantise
 from .int8_bundle import check_distance
 from .int8_graph import to_int8
 from .letterbox import Letterbox
+from .lowering import PORTABLE
 from .report import ExportReport, Progress, no_progress
 
 CONTENT_BOX = "content_box"
@@ -106,7 +107,8 @@ def export_standalone(
     network = Standalone(model, Letterbox(spec, size_hw), chosen, width, top_k).eval()
     example = torch.randint(0, 256, (size_hw[0] + 8, size_hw[1] + 24, 3), dtype=torch.uint8)
     auto = torch.export.Dim.DYNAMIC
-    traced = trace(network, {"image": example}, [*chosen, CONTENT_BOX], dynamic={"image": {0: auto, 1: auto}})
+    axes = {"image": {0: auto, 1: auto}}
+    traced = trace(network, {"image": example}, [*chosen, CONTENT_BOX], dynamic=axes, lowerings=PORTABLE)
     if int8:
         to_int8(traced, quantise)
     slim.strip(traced)
@@ -116,7 +118,7 @@ def export_standalone(
     try:
         ir.save(traced, str(temporary))
         progress("checking", 1, 2)
-        worst = (_distance(network, temporary) if int8 else _check(network, temporary)) if check else None
+        worst = (_distance(network, temporary) if int8 else largest_difference(network, temporary)) if check else None
         temporary.replace(out)
     finally:
         temporary.unlink(missing_ok=True)
@@ -146,7 +148,7 @@ def _label(model: MultiTaskModel, metadata: dict, tasks: list[str], width: float
 
 
 @torch.no_grad()
-def _check(network: Standalone, path: Path) -> float:
+def largest_difference(network: Standalone, path: Path) -> float:
     """Largest error over all float outputs on clear images of two sizes; class ids may differ where scores tie."""
     run = parity.onnxruntime_runner(path)
     worst = 0.0

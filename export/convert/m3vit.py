@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ...models import ModelConfig
 from ..errors import ConvertError
-from .changes import apart, apart_transposed, by_head, transposed
+from .changes import apart, apart_transposed
 from .reader import read_file, tensors_of
 from .source import (
     ConvertOptions,
@@ -32,6 +32,7 @@ from .source import (
 )
 from .table import Rule
 from .tasks import TASKS, head_of
+from .vit_names import block_rules
 
 _BLOCK, _OURS = "backbone.blocks.{block}", "encoder.blocks.{block}"
 _TRAINING = "only used in training"
@@ -40,16 +41,7 @@ RULES: tuple[Rule, ...] = (
     Rule("backbone.cls_token", "encoder.class_token"),
     Rule("backbone.pos_embed", "encoder.position"),
     Rule("backbone.patch_embed.proj.{part}", "encoder.patch_embed.{part}"),
-    Rule(f"{_BLOCK}.norm1.{{part}}", f"{_OURS}.norm1.{{part}}"),
-    Rule(f"{_BLOCK}.norm2.{{part}}", f"{_OURS}.norm2.{{part}}"),
-    Rule(f"{_BLOCK}.attn.qkv.weight", f"{_OURS}.attn.qkv", by_head, "rows ordered by head"),
-    Rule(f"{_BLOCK}.attn.qkv.bias", f"{_OURS}.attn.qkv_bias", by_head, "ordered by head"),
-    Rule(f"{_BLOCK}.attn.proj.weight", f"{_OURS}.attn.proj", transposed, "transposed"),
-    Rule(f"{_BLOCK}.attn.proj.bias", f"{_OURS}.attn.proj_bias"),
-    Rule(f"{_BLOCK}.mlp.fc1.weight", f"{_OURS}.mlp.up"),
-    Rule(f"{_BLOCK}.mlp.fc1.bias", f"{_OURS}.mlp.up_bias"),
-    Rule(f"{_BLOCK}.mlp.fc2.weight", f"{_OURS}.mlp.down", transposed, "transposed"),
-    Rule(f"{_BLOCK}.mlp.fc2.bias", f"{_OURS}.mlp.down_bias"),
+    *block_rules(_BLOCK, _OURS),
     Rule(f"{_BLOCK}.mlp.experts.htoh4.weight", f"{_OURS}.experts.up.{{each}}", apart, "one tensor per expert"),
     Rule(f"{_BLOCK}.mlp.experts.htoh4.bias", f"{_OURS}.experts.up_bias.{{each}}", apart, "one per expert"),
     Rule(

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from ...models import HeadConfig, ModelConfig
 from ..errors import ConvertError
-from .changes import by_head, transposed
 from .reader import read_file, tensors_of
 from .source import (
     ConvertOptions,
@@ -27,6 +26,7 @@ from .source import (
     without_prefix,
 )
 from .table import Rule
+from .vit_names import block_rules
 
 _BLOCK, _OURS = "blocks.{block}", "encoder.blocks.{block}"
 
@@ -34,16 +34,7 @@ RULES: tuple[Rule, ...] = (
     Rule("cls_token", "encoder.class_token"),
     Rule("pos_embed", "encoder.position"),
     Rule("patch_embed.proj.{part}", "encoder.patch_embed.{part}"),
-    Rule(f"{_BLOCK}.norm1.{{part}}", f"{_OURS}.norm1.{{part}}"),
-    Rule(f"{_BLOCK}.norm2.{{part}}", f"{_OURS}.norm2.{{part}}"),
-    Rule(f"{_BLOCK}.attn.qkv.weight", f"{_OURS}.attn.qkv", by_head, "rows ordered by head"),
-    Rule(f"{_BLOCK}.attn.qkv.bias", f"{_OURS}.attn.qkv_bias", by_head, "ordered by head"),
-    Rule(f"{_BLOCK}.attn.proj.weight", f"{_OURS}.attn.proj", transposed, "transposed"),
-    Rule(f"{_BLOCK}.attn.proj.bias", f"{_OURS}.attn.proj_bias"),
-    Rule(f"{_BLOCK}.mlp.fc1.weight", f"{_OURS}.mlp.up"),
-    Rule(f"{_BLOCK}.mlp.fc1.bias", f"{_OURS}.mlp.up_bias"),
-    Rule(f"{_BLOCK}.mlp.fc2.weight", f"{_OURS}.mlp.down", transposed, "transposed"),
-    Rule(f"{_BLOCK}.mlp.fc2.bias", f"{_OURS}.mlp.down_bias"),
+    *block_rules(_BLOCK, _OURS),
     Rule("norm.{part}", "heads.{task}.norm.{part}"),
     Rule("fc_norm.{part}", "heads.{task}.norm.{part}", None, "the mean of the patches is normalised, not the tokens"),
     Rule("head.{part}", "heads.{task}.out.{part}"),

@@ -10,9 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from ...models import MultiTaskModel
-from ...models.model import run_encoder
 from ...runtime.bundles import graph_names as names
-from ..graphs import HeadGraph, encoder_answers, encoder_inputs, encoder_outputs, head_inputs, trace
+from ..graphs import EncoderGraph, HeadGraph, encoder_inputs, encoder_outputs, head_inputs, trace
 from ..torch_backend import shared_narrow
 from .experts import prepare_for_gpu_
 from .lowering import LOWERINGS
@@ -40,11 +39,11 @@ class Job:
         return f"gpu-encoder-{size}{top_k}-i{self.images}r{self.rows}-{precision}.onnx"
 
 
-class GpuEncoderGraph(nn.Module):
-    """What an encoder graph computes; parameter names start with `encoder.`, as in a checkpoint."""
+class GpuEncoderGraph(EncoderGraph):
+    """What an encoder graph computes, its top-k fixed."""
 
     def __init__(self, model: MultiTaskModel, width: float, top_k: int) -> None:
-        super().__init__()
+        nn.Module.__init__(self)
         encoder = shared_narrow(model.encoder, 1.0)  # its tensors are the model's, but for the stacked ones
         prepare_for_gpu_(encoder, top_k)
         self.encoder = shared_narrow(encoder, width)
@@ -57,10 +56,8 @@ class GpuEncoderGraph(nn.Module):
         router_bias: Tensor | None = None,
         adapter: Tensor | None = None,
     ) -> tuple[Tensor, ...]:
-        brought = {names.ROUTER: router, names.ROUTER_BIAS: router_bias, names.ADAPTER: adapter}
-        rows = {name: value for name, value in brought.items() if value is not None}
-        # The graph fixes the top-k (`experts.gpu_route`): what stands here is not read.
-        return tuple(encoder_answers(run_encoder(self.encoder, image, image_index, image_index, rows)).values())
+        # The graph fixes the top-k (`experts.gpu_route`): what stands here in its place is not read.
+        return super().forward(image, image_index, image_index, router, router_bias, adapter)
 
 
 def gpu_encoder_inputs(model: MultiTaskModel, job: Job) -> dict[str, Tensor]:

@@ -21,17 +21,10 @@ import triton_python_backend_utils as pb_utils  # pyright: ignore[reportMissingI
 
 from slimpath.runtime import Engine, Request
 from slimpath.runtime.errors import BackendError, SlimpathError
+from slimpath.runtime.planning.budget import PARAMETERS
 
 # The names that slimpath's own server has for them, each with the term of a budget that it stands for.
-BUDGETS = {
-    "budget": "{}",
-    "budget_ms": "{}ms",
-    "budget_mflops": "{}MFLOPs",
-    "budget_mem_mb": "{}MB",
-    "budget_mj": "{}mJ",
-    "width": "width={}",
-    "top_k": "top_k={}",
-}
+BUDGETS = {"budget": "{}", **PARAMETERS}
 
 
 class Refusal(Exception):

@@ -24,10 +24,10 @@ from ..bundle import check_widths
 from ..errors import ExportError
 from ..graphs import trace
 from ..letterbox import Letterbox
+from ..lowering import PORTABLE
 from ..reload import model_from_bundle
 from ..report import Progress
-from ..standalone import CONTENT_BOX, Standalone
-from ..standalone import _check as largest_difference
+from ..standalone import CONTENT_BOX, Standalone, largest_difference
 from ..weights import WeightsFile, stored_name
 from .config import CONFIG_FILE, ENCODED, labels_file, onnx_model, to_text
 
@@ -123,7 +123,7 @@ def _network_of(
 def _write(module: Standalone, path: Path, weights: WeightsFile, size_hw: tuple[int, int]) -> None:
     example = torch.randint(0, 256, (size_hw[0] + 8, size_hw[1] + 24, 3), dtype=torch.uint8)
     dynamic = {ENCODED: {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}}
-    traced = trace(module, {ENCODED: example}, [*module.tasks, CONTENT_BOX], dynamic=dynamic)
+    traced = trace(module, {ENCODED: example}, [*module.tasks, CONTENT_BOX], dynamic=dynamic, lowerings=PORTABLE)
     for name, value in traced.graph.initializers.items():
         tensor, stored = value.const_value, stored_name(name, size_hw)
         if tensor is None or stored not in weights.offsets:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
@@ -14,6 +15,16 @@ if TYPE_CHECKING:
 # packed: the library may keep its own, rearranged copy of the weights, which runs faster.
 # mapped: it reads them from the mapped file, so that several widths share one copy in memory.
 Tier = Literal["mapped", "packed"]
+
+
+def installed_version(distributions: Iterable[str]) -> str:
+    """Of the first that is installed of some packages, found without importing it; "missing" where there is none."""
+    for name in distributions:
+        try:
+            return metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return "missing"
 
 
 class Session(Protocol):

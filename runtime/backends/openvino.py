@@ -130,7 +130,7 @@ class OpenvinoBackend:
     def load(self, graph: bytes, folder: Path, *, tier: Tier = "packed") -> OpenvinoSession:
         """Compile a graph: about a second for a large encoder.
 
-        Where a graph's routers cannot be kept in fp32 the whole graph is, and the session's `precision` says so.
+        Where routers and counts cannot be kept in fp32 the whole graph is, and the session's `precision` says so.
         """
         from . import openvino_model
 
@@ -139,7 +139,7 @@ class OpenvinoBackend:
             low = self.precision != "fp32"
             model = openvino_model.read_model(ov, core, graph, folder, fp32_routers=low)
             compiled = core.compile_model(model, "CPU", self._settings(self.precision))
-            if low and not openvino_model.routers_in_fp32(compiled):
+            if low and not openvino_model.kept_in_fp32(compiled):
                 compiled = core.compile_model(model, "CPU", self._settings("fp32"))
                 return OpenvinoSession(compiled, "fp32")
         except (BackendError, GraphError):

@@ -1,13 +1,14 @@
-"""A bundle's graph as an OpenVINO model: its weights mapped, its routers marked to stay in fp32.
+"""A bundle's graph as an OpenVINO model: its weights mapped, its routers and counts marked to stay in fp32.
 
 OpenVINO never opens the weights file. The graph is handed over without them, and each weight is then put in as a
 constant that lies in our own mapping of the file, at the place that the containment check passed. What the library
 makes of them when it compiles is its own copy, in its own layout.
 
-Routing is decided by small differences, so in bf16 tokens go to other experts. OpenVINO keeps an operation in fp32 if
+Routing is decided by small differences, so in bf16 tokens go to other experts; and how many each expert gets is summed,
+which bf16 rounds from 256 on, so that the parts no longer add up. OpenVINO keeps an operation in fp32 if
 it carries the runtime attribute below, which Python cannot set on a model, but which the IR format holds: the model,
 still without weights, goes through IR once. Both names of the attribute are written (`precise` up to 2025,
-`DisablePrecisionConversion` since 2026); a version ignores the one that it does not know. `routers_in_fp32` looks
+`DisablePrecisionConversion` since 2026); a version ignores the one that it does not know. `kept_in_fp32` looks
 afterwards at what was really compiled.
 """
 
@@ -17,7 +18,7 @@ import io
 import os
 import stat
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -33,6 +34,9 @@ _PRODUCTS = {"MatMul", "FullyConnected"}
 # Operations of a router, by what they are called in a model, and in a compiled one.
 _ROUTER = _PRODUCTS | {"TopK", "Softmax", "Add", "Eltwise"}
 _ROUTER |= {"Gather", "Slice", "StridedSlice", "Squeeze", "Unsqueeze", "Reshape", "Transpose", "Reorder"}
+# Operations that count the tokens of each expert, likewise, up to the comparison that they count.
+_SPLITS = {"VariadicSplit", "Split"}
+_COUNT = {"Convert", "ReduceSum", "Reduce", "Reorder", "Reshape"}
 
 
 def read_model(ov: Any, core: Any, graph: bytes, folder: Path, *, fp32_routers: bool) -> Any:
@@ -42,7 +46,7 @@ def read_model(ov: Any, core: Any, graph: bytes, folder: Path, *, fp32_routers: 
         ov: the module `openvino`.
         core: its Core.
         folder: where the weights file lies.
-        fp32_routers: mark the routers; needed when the model is to be compiled to anything below fp32.
+        fp32_routers: mark the routers and the counts; needed when the model is to be compiled to anything below fp32.
 
     Raises:
         BackendError: the weights file is not there, not a regular file, or too short.
@@ -57,9 +61,12 @@ def read_model(ov: Any, core: Any, graph: bytes, folder: Path, *, fp32_routers: 
     return model
 
 
-def routers_in_fp32(compiled: Any) -> bool:
-    """Whether every expert choice of a compiled model, and all that it is computed from, runs in fp32."""
+def kept_in_fp32(compiled: Any) -> bool:
+    """Whether every expert choice of a compiled model, all that it is computed from, and every count run in fp32."""
     nodes = compiled.get_runtime_model().get_ops()
+    sums = [node for node in _counts(nodes, _kind) if _kind(node) == "Reduce"]
+    if any(_runtime_info(node, "runtimePrecision") in ("bf16", "f16") for node in sums):
+        return False
     for top_k in [node for node in nodes if _kind(node) == "TopK"]:
         router = list(_router(top_k, _kind))
         if not any(_kind(node) in _PRODUCTS for node in router):
@@ -103,8 +110,9 @@ def _fill(ov: Any, model: Any, weights: list[ExternalWeight], mapped: np.ndarray
 
 
 def _keep_routers(ov: Any, core: Any, model: Any) -> Any:
-    """The same model with its routers marked; as it is where it has none."""
+    """The same model with its routers and counts marked; as it is where it has none."""
     marked = {node.get_friendly_name() for node in _router_nodes(ov, model)}
+    marked |= {node.get_friendly_name() for node in _counts(model.get_ops(), _type)}
     if not marked:
         return model
     with tempfile.TemporaryDirectory(prefix="slimpath-") as scratch:
@@ -144,7 +152,7 @@ def _as_reshape(ov: Any, unsqueeze: Any) -> Any:
     given, wanted = unsqueeze.get_input_partial_shape(0), unsqueeze.get_output_partial_shape(0)
     unknown = [place for place, size in enumerate(wanted) if size.is_dynamic]
     if unknown != [place for place, size in enumerate(given) if size.is_dynamic]:
-        return unsqueeze  # then `routers_in_fp32` finds it
+        return unsqueeze  # then `kept_in_fp32` finds it
     sizes = [0 if size.is_dynamic else size.get_length() for size in wanted]
     return ov.opset1.reshape(unsqueeze.input_value(0), np.array(sizes, np.int64), special_zero=True)
 
@@ -172,6 +180,15 @@ def _router(top_k: Any, kind: Callable[[Any], str]) -> Iterator[Any]:
         # Experts may be ranked by logits, and weighed by a softmax of the same.
         users = [user.get_node() for output in node.outputs() for user in output.get_target_inputs()]
         stack += [user for user in users if kind(user) == "Softmax"]
+
+
+def _counts(nodes: Iterable[Any], kind: Callable[[Any], str]) -> Iterator[Any]:
+    """What computes the lengths of a split, where they are computed."""
+    for split in nodes:
+        node = _source(split, 2) if kind(split) in _SPLITS and split.get_input_size() == 3 else None
+        while node is not None and kind(node) in _COUNT:
+            yield node
+            node = _source(node, 0)
 
 
 def _norm(node: Any) -> list[Any]:

@@ -15,7 +15,7 @@ import numpy as np
 from ..cpuinfo import cpu_features, cpu_fields
 from ..cpus import usable_cpus
 from ..errors import BackendError
-from .base import Tier
+from .base import Tier, installed_version
 
 _DISTRIBUTIONS = (
     "onnxruntime",
@@ -78,12 +78,7 @@ class OrtBackend:
     @property
     def version(self) -> str:
         """Of the installed package, whichever of its builds it is; "missing" without one. Imports nothing."""
-        for name in _DISTRIBUTIONS:
-            try:
-                return metadata.version(name)
-            except metadata.PackageNotFoundError:
-                continue
-        return "missing"
+        return installed_version(_DISTRIBUTIONS)
 
     def load(self, graph: bytes, folder: Path, *, tier: Tier = "packed") -> OrtSession:
         ort = _import_ort()

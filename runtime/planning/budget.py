@@ -18,6 +18,16 @@ EXAMPLES = (
     '"20ms", "0.5" (half the FLOPs), "1.5GFLOPs", "700MMACs", "300MB", "50mJ", "width=0.5", "top_k=2", "20ms,300MB"'
 )
 
+# What servers call a single limit or pin among a request's parameters (our own, and Triton), and its text in a budget.
+PARAMETERS = {
+    "budget_ms": "{}ms",
+    "budget_mflops": "{}MFLOPs",
+    "budget_mem_mb": "{}MB",
+    "budget_mj": "{}mJ",
+    "width": "width={}",
+    "top_k": "top_k={}",
+}
+
 
 @dataclass(frozen=True)
 class Budget:

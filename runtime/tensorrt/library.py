@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
-from importlib import import_module, metadata
+from importlib import import_module
 from typing import Any
 
+from ..backends import base
 from ..errors import BackendError
 from .names import TrtModule
 
@@ -40,12 +41,7 @@ def load_tensorrt() -> TrtModule:
 
 def installed_version() -> str:
     """Of the installed package, found without importing it; "missing" where there is none."""
-    for name in _DISTRIBUTIONS:
-        try:
-            return metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return "missing"
+    return base.installed_version(_DISTRIBUTIONS)
 
 
 def major(version: str) -> int:

@@ -9,21 +9,13 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from ...runtime.planning.budget import PARAMETERS
 from ...runtime.tasks import TaskRequest, parse_task_choice
 from .header import Scalar, bad
 
 MAX_TEXT = 1024
 LOWEST_PRIORITY = 10  # Triton counts from 1, the highest; from here on it is as without one
-# Ours, each with the term of a budget that it stands for.
-_BUDGETS = {
-    "budget_ms": "{}ms",
-    "budget_mflops": "{}MFLOPs",
-    "budget_mem_mb": "{}MB",
-    "budget_mj": "{}mJ",
-    "width": "width={}",
-    "top_k": "top_k={}",
-}
-VENDOR = ("task", "budget", *_BUDGETS, "quality_floor", "deadline_ms", "size", "strict")
+VENDOR = ("task", "budget", *PARAMETERS, "quality_floor", "deadline_ms", "size", "strict")
 
 
 @dataclass(frozen=True)
@@ -95,7 +87,7 @@ def _budget(parameters: Mapping[str, Scalar]) -> str | None:
         terms.append(f"{_as_number('budget', budget):g}")
     elif text := _text(parameters, "budget"):
         terms.append(text)
-    for name, term in _BUDGETS.items():
+    for name, term in PARAMETERS.items():
         value = _number(parameters, name)
         if value is not None:
             if value <= 0:

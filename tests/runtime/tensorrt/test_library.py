@@ -87,7 +87,7 @@ def test_last_error_of_the_log_is_the_reason_else_the_last_warning(install):
 
 def test_version_is_found_without_importing(monkeypatch):
     monkeypatch.setattr(metadata, "version", lambda name: {"tensorrt-cu12": "10.16.1.11"}[name])
-    monkeypatch.setattr(library.metadata, "PackageNotFoundError", KeyError)
+    monkeypatch.setattr(metadata, "PackageNotFoundError", KeyError)
     assert installed_version() == make_backend("tensorrt").version == "10.16.1.11"
     monkeypatch.setattr(metadata, "version", lambda name: {}[name])
     assert installed_version() == "missing"
