@@ -43,6 +43,7 @@ OWN_PAGES = {
     "prediction": ("[how near predictions come](prediction.md)", ["prediction.py"]),
     "backends": ("[backends](backends.md)", ["backends.py"]),
     "experts": ("[expert paths](experts.md)", ["experts.py"]),
+    "merging": ("[merging](merging.md)", ["merging.py"]),
 }
 
 HEAD = """# Benchmarks
@@ -59,7 +60,7 @@ def keep(part: str, sections: list[Section]) -> None:
     MEASURED.mkdir(parents=True, exist_ok=True)
     document = {
         "part": part,
-        "command": f"python benchmarks/{' '.join([Path(sys.argv[0]).name, *sys.argv[1:]])}",
+        "command": f"python benchmarks/{' '.join([Path(sys.argv[0]).name, *map(_public, sys.argv[1:])])}",
         "date": time.strftime("%Y-%m-%d"),
         "machine": machine(),
         "sections": [{"title": title, "text": text, "figures": raw} for title, text, raw in sections],
@@ -84,6 +85,11 @@ def write_page() -> None:
         parts.append(f"\n## {title}\n\n`{document['command']}`, {document['date']}. {facts}.\n")
         parts += [f"\n### {section['title']}\n\n{section['text'].strip()}\n" for section in document["sections"]]
     _write(PAGE, "".join(parts))
+
+
+def _public(argument: str) -> str:
+    """An argument as it stands in the docs: a place on this machine is nobody's business."""
+    return "DIR" if Path(argument).is_absolute() else argument
 
 
 def _short(value: Any) -> Any:

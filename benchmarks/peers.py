@@ -204,7 +204,7 @@ def _row(name: str, timing: Timing, errors: dict[str, float]) -> list[str]:
 
 def sections(repeats: int, runs: int, folder: Path) -> Iterator[Section]:
     """The bundled model and the small ones, at full and quarter width."""
-    for name in (None, "vit_small", "m3vit_small"):
+    for name in (None, "m3vit_small", "vit_small"):
         bundle = Bundle.open(bundled_path()) if name is None else random_bundle(name, folder, widths=(0.25, 1.0))
         for width in (1.0, 0.25):
             yield measure(bundle, width, folder, repeats, runs)

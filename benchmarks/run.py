@@ -6,12 +6,13 @@
 from __future__ import annotations
 
 import argparse
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from graphs import encoder_feeds, load, random_bundle, runner
+from graphs import encoder_feeds, load, random_bundle, runner, small_bundle
 from method import in_turn, interval, table, verdict, with_interval
 from page import Section, keep
 
@@ -85,7 +86,7 @@ def mixed(bundle: Bundle, repeats: int, runs: int) -> Section:
         rows.append([f"{width:g}", *ms, with_interval(ratio), verdict(ratio, 1.05)])
     head = ["encoder width", "mixed, ms", "alike, ms", "mixed / alike", "<= 1.05"]
     return (
-        f"A batch of {len(every)} images of different tasks against as many of one task (encoder)",
+        f"`{bundle.manifest.name}`: a batch of {len(every)} images of different tasks against as many of one (encoder)",
         table(head, rows),
         raw,
     )
@@ -153,16 +154,20 @@ def main() -> None:
     """Measure everything and write the documents."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--bundle", type=Path, default=None, help="a bundle; the bundled model by default")
+    parser.add_argument("--small", type=Path, help="m3vit_small with random weights; exported if missing")
     parser.add_argument("--quick", action="store_true", help="few repeats, nothing written")
     arguments = parser.parse_args()
     repeats, runs = (2, 5) if arguments.quick else (10, 50)
     bundle = Bundle.open(arguments.bundle or bundled_path())
+    scratch = tempfile.TemporaryDirectory(prefix="slimpath-bench-")
+    small = small_bundle(arguments.small or Path(scratch.name) / "m3vit_small")
     presets = [("m3vit_nano", "vit_nano"), ("m3vit_small", "vit_small")]
     measures: list[Callable[[], Section]] = [
         lambda: widths(bundle, repeats, runs),
         lambda: tasks(bundle, repeats, runs),
         lambda: prefix(bundle, repeats, runs),
         lambda: mixed(bundle, repeats, runs),
+        lambda: mixed(small, repeats, runs),
         lambda: experts(presets, repeats, runs),
         lambda: loading(bundle, 2 if arguments.quick else 5),
     ]

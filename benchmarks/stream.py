@@ -100,7 +100,8 @@ def measure(seconds: float, videos: Path | None) -> tuple[str, str, dict[str, ob
                 out = (videos or Path(folder)) / name
                 run = play(film, tasks, fps, budget=budget, neighbour=neighbour, out=out)
                 rows.append(row(tasks, fps, how, run))
-                raw[name] = run
+                raw[name] = run | {"seconds": [one["fps"] for one in run["seconds"]]}
+                run["last"].pop("out")
                 print(" | ".join(rows[-1]), flush=True)
     title = f"`slimpath stream` on a film of {seconds:g} s (640 x 480, 30 frames a second), video written"
     return title, table(HEAD, rows), raw
