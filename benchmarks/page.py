@@ -36,6 +36,7 @@ PARTS: dict[str, tuple[str, list[str]]] = {
     "budgets": ("Budgets in milliseconds", ["budgets.py"]),
     "stream": ("Streams", ["stream.py"]),
     "service_load": ("The server under load", ["service_load.py"]),
+    "rival_litserve": ("LitServe, tuned for the same model", ["rival_litserve.py"]),
     "service_soak": ("The server for a long time", ["service_soak.py"]),
 }
 #: Those that write a page of their own.

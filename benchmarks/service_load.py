@@ -2,7 +2,8 @@
 
     throughput   full width, closed loop, 8 in flight, against what the engine does in this process with nothing around
                  it: the better of one runner with all threads and of a runner per core           target >= 0.92
-                 beside it, other servers that are running already: --rival NAME=URL
+                 LitServe with the same model, started by this script: --litserve PYTHON (rival_litserve.py)
+                 at throughput >= 1.0 x and p99 <= 1.0 x of it; others that are running already: --rival NAME=URL
     overhead     one request at a time, raw pixels and a binary answer, against engine()          target <= 1.5 ms
     overload     bursts, with a deadline of three times the full plan's median, at multiples of the full plan's
                  capacity; the same server pinned to the plan asked for; the same first in, first out, unbounded
@@ -10,7 +11,8 @@
                  at 10 x: goodput >= 90 % of its peak; every request is answered
 
 Candidates take turns, in rounds. Generator and server share the machine unless --generator-core says otherwise; how
-much CPU time the generator took is in the table. Prints tables, and keeps them for docs/benchmarks.md unless --quick.
+much CPU time the generator took is in the table. Prints tables, and keeps them for docs/benchmarks.md unless --quick;
+--only measures one part and keeps the other two as they were.
 """
 
 from __future__ import annotations
@@ -20,93 +22,27 @@ import asyncio
 import json
 import os
 import statistics
-import threading
+import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 from method import interval, table, with_interval
-from page import Section, keep
-from service_overload import ANSWER, Effort, closed_loop, overload
+from page import MEASURED, Section, keep, kept
+from rival_litserve import LitServed, answered_arrays, best_settings, check_same, version
+from service_overload import ANSWER, Effort, overload
 from service_process import Served
+from service_throughput import throughput
 
 from slimpath.runtime import Engine
 from slimpath.runtime.cpus import usable_cpus
 from slimpath.runtime.imaging.images import load_image
-from slimpath.runtime.request import Request
 from slimpath.service.loadtest.client import Client, read_target
 from slimpath.service.loadtest.picture import made_up_photograph
-from slimpath.service.loadtest.run import Outcome
 
-CEILING_TARGET, OVERHEAD_TARGET_MS = 0.92, 1.5
-
-
+PART, OVERHEAD_TARGET_MS = "service_load", 1.5
 FULL, QUICK = Effort(10, 6.0, 60.0, 20.0, 50), Effort(2, 2.0, 8.0, 4.0, 10)
-
-
-# Throughput and overhead.
-
-
-def engine_throughput(engine: Engine, runners: int, seconds: float) -> float:
-    """Images per second of so many threads that call the engine with a decoded picture."""
-    picture = load_image(made_up_photograph()).rgb
-    plan = engine.plan(None)
-    engine.run_batch([Request(picture, None, plan)])
-    counts = [0] * runners
-    end_s = time.perf_counter() + seconds
-
-    def work(number: int) -> None:
-        while time.perf_counter() < end_s:
-            engine.run_batch([Request(picture, None, plan)])
-            counts[number] += 1
-
-    threads = [threading.Thread(target=work, args=(number,)) for number in range(runners)]
-    started = time.perf_counter()
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return sum(counts) / (time.perf_counter() - started)
-
-
-def throughput(effort: Effort, server: Served, rivals: dict[str, str]) -> tuple[Section, dict[str, float]]:
-    """Server and ceilings in turn."""
-    cpus = usable_cpus()
-    engines = {threads: Engine.load(threads=threads, tier="packed") for threads in {cpus, 1}}
-    candidates: dict[str, Callable[[], tuple[float, float | None]]] = {
-        f"engine, 1 call of {cpus} threads": lambda: (engine_throughput(engines[cpus], 1, effort.seconds), None),
-        f"engine, {cpus} calls of 1 thread": lambda: (engine_throughput(engines[1], cpus, effort.seconds), None),
-        "slimpath serve": lambda: _rate_and_p99(closed_loop(server.url, effort.seconds, ANSWER)),
-    }
-    for name, url in rivals.items():
-        candidates[name] = lambda url=url: _rate_and_p99(closed_loop(url, effort.seconds, {}))
-    rates: dict[str, list[float]] = {name: [] for name in candidates}
-    tails: dict[str, list[float]] = {name: [] for name in candidates}
-    for _ in range(effort.rounds):
-        for name, measure in candidates.items():
-            rate, p99_ms = measure()
-            rates[name].append(rate)
-            if p99_ms is not None:
-                tails[name].append(p99_ms)
-    for engine in engines.values():
-        engine.close()
-    names = list(candidates)
-    ceiling = np.maximum(rates[names[0]], rates[names[1]])
-    rows = []
-    for name in names:
-        ratio = interval(np.array(rates[name]) / ceiling)
-        verdict = ("met" if ratio[2] >= CEILING_TARGET else "missed") if name == names[2] else ""
-        p99 = f"{statistics.median(tails[name]):.0f}" if tails[name] else ""
-        rows.append([name, f"{statistics.median(rates[name]):.2f}", with_interval(ratio), p99, verdict])
-    head = ["candidate", "images/s", "of the ceiling", "p99, ms", f"target {CEILING_TARGET}"]
-    figures = {"rates": rates, "p99_ms": tails}
-    text = table(head, rows) + f"\nAll tasks, JPEG of {len(made_up_photograph()) / 1e3:.0f} kB, arrays as answer.\n"
-    found = {"capacity": statistics.median(rates[names[2]])}
-    return ("Throughput at full width, 8 in flight", text, figures), found
-
-
-def _rate_and_p99(outcome: Outcome) -> tuple[float, float]:
-    return outcome.report.throughput_per_s, outcome.report.latency_ms.get("p99", float("nan"))
 
 
 def overhead(effort: Effort, server: Served) -> Section:
@@ -181,13 +117,39 @@ async def _get(url: str, path: str) -> bytes:
     return answer.partition(b"\r\n\r\n")[2]
 
 
+def _throughput(effort: Effort, server: Served, arguments: argparse.Namespace) -> Section:
+    rivals = dict(rival.split("=", 1) for rival in arguments.rival)
+    if arguments.litserve is None:
+        return throughput(effort, server, rivals)
+    settings = best_settings()
+    with LitServed(arguments.litserve, settings) as litserve:
+        query = "&".join(f"{name}={value}" for name, value in ANSWER.items())
+        check_same(answered_arrays(f"{server.url}/v1/infer", query), answered_arrays(litserve.url))
+        notes = f"{version(arguments.litserve)} answers with the same arrays; its settings: {settings}."
+        return throughput(effort, server, {"LitServe": litserve.url, **rivals}, notes)
+
+
+def _with_kept(sections: list[Section]) -> list[Section]:
+    """The parts that were measured now, each with its command, and those that were not as they were kept."""
+    command = (
+        f"\n`python benchmarks/{' '.join([Path(sys.argv[0]).name, *sys.argv[1:]])}`, {time.strftime('%Y-%m-%d')}.\n"
+    )
+    found = {title: (title, text + command, figures) for title, text, figures in sections}
+    if (MEASURED / f"{PART}.json").exists():
+        for old in kept(PART)["sections"]:
+            found.setdefault(old["title"], (old["title"], old["text"], old["figures"]))
+    order = ("Throughput", "What", "Overload")  # first words of the titles
+    return sorted(found.values(), key=lambda section: order.index(section[0].split()[0]))
+
+
 def main() -> None:
     """Measure and report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="short runs, nothing written")
-    parser.add_argument("--only", choices=("throughput", "overhead", "overload"), help="one part; nothing written")
+    parser.add_argument("--only", choices=("throughput", "overhead", "overload"), help="one part")
     parser.add_argument("--rival", action="append", default=[], metavar="NAME=URL",
                         help="a server that runs already and takes the same JPEG as the body of a POST")  # fmt: skip
+    parser.add_argument("--litserve", metavar="PYTHON", help="interpreter of an environment that has LitServe")
     parser.add_argument("--runners", type=int, help="of the server, with the cores over them as threads")
     parser.add_argument("--burstiness", type=float, default=2.0, metavar="CV2", help="of the overload's gaps")
     parser.add_argument("--generator-core", type=int, metavar="N", help="keep the generator to this core")
@@ -199,8 +161,7 @@ def main() -> None:
     if arguments.only in (None, "throughput", "overhead"):
         with Served(*flags) as server:
             if arguments.only != "overhead":
-                rivals = dict(rival.split("=", 1) for rival in arguments.rival)
-                sections.append(throughput(effort, server, rivals)[0])
+                sections.append(_throughput(effort, server, arguments))
             if arguments.only != "throughput":
                 sections.append(overhead(effort, server))
     if arguments.only in (None, "overload"):
@@ -210,8 +171,8 @@ def main() -> None:
         os.sched_setaffinity(0, everything)
     for title, text, _ in sections:
         print(f"\n{title}\n\n{text}")
-    if not arguments.quick and arguments.only is None:
-        keep("service_load", sections)
+    if not arguments.quick:
+        keep(PART, _with_kept(sections))
 
 
 if __name__ == "__main__":

@@ -89,7 +89,7 @@ function showPlan({ plan, cost, quality, model }) {
 }
 
 export function drawChart(svg, times) {
-  const [width, height, left] = [320, 120, 42];
+  const [width, height, left] = [320, 120, 46];  // left: four digits and "ms"
   const highest = Math.max(10, ...times.map((one) => Math.max(one.server, one.predicted ?? 0))) * 1.1;
   const y = (ms) => height - 14 - (ms / highest) * (height - 24);
   const step = (width - left) / 32;

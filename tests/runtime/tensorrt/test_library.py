@@ -10,7 +10,6 @@ import pytest
 
 from slimpath.runtime.backends import backend_names, make_backend
 from slimpath.runtime.errors import BackendError
-from slimpath.runtime.tensorrt import library
 from slimpath.runtime.tensorrt.cuda import Cuda
 from slimpath.runtime.tensorrt.device import Device, shared_device
 from slimpath.runtime.tensorrt.library import installed_version, load_tensorrt, make_logger, reason
