@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .common import Debug, Json, need, verb
+from .errors import InputError
 from .output import human_bytes, print_json
 
 if TYPE_CHECKING:
@@ -26,6 +27,35 @@ def train(
     out: Annotated[
         Path, typer.Option("--out", metavar="DIR", help="Folder for checkpoint, state, log and plot.")
     ] = Path("runs/train"),
+    dataset: Annotated[
+        str | None,
+        typer.Option(
+            "--dataset",
+            metavar="LAYOUT=DIR",
+            help="Train on files, not rendered rooms: pascal_mt, nyud_mt, nyud_v2, mtan or folder, and where they "
+            "lie. docs/training.md has the layouts.",
+            show_default="rendered rooms",
+        ),
+    ] = None,
+    sharpness: Annotated[
+        str | None, typer.Option("--sharpness", metavar="NAME", help="none, samo, or flat: minima flat for each task.")
+    ] = None,
+    aggregate: Annotated[
+        str | None,
+        typer.Option("--aggregate", metavar="NAME", help="How tasks' gradients join: sum, pcgrad, upgrad or mgda."),
+    ] = None,
+    weighting: Annotated[
+        str | None,
+        typer.Option("--weighting", metavar="NAME", help="Weights of tasks: equal, or uncertainty (learnt)."),
+    ] = None,
+    ci_kd: Annotated[
+        float | None,
+        typer.Option("--ci-kd", metavar="WEIGHT", help="Keep the encoder's features equal at all widths (CI-KD)."),
+    ] = None,
+    rep_mtl: Annotated[
+        float | None,
+        typer.Option("--rep-mtl", metavar="WEIGHT", help="Regulate and align the saliencies of tasks (Rep-MTL)."),
+    ] = None,
     minutes: Annotated[
         float | None,
         typer.Option(
@@ -45,12 +75,23 @@ def train(
       slimpath train smoke --out runs/smoke
       slimpath train bundled device=cuda lr=1e-3 --out runs/mine
       slimpath train runs/mine/config.json --out runs/mine --minutes 10
+      slimpath train bundled --sharpness flat --aggregate pcgrad --ci-kd 0.5 --out runs/flat
+      slimpath train bundled tasks=semseg,depth --dataset nyud_mt=data/NYUD_MT --out runs/nyud
     """
     need(("torch", "matplotlib", "tqdm", "safetensors"), "train", "`slimpath train`")
     from ..training.config import with_overrides
     from ..training.run_train import train as run_training
 
-    chosen = with_overrides(read_config(config), settings or [])
+    options = {
+        "sharpness": sharpness,
+        "aggregate": aggregate,
+        "weighting": weighting,
+        "ci_kd": ci_kd,
+        "rep_tsr": rep_mtl,
+        "rep_csa": rep_mtl,
+    }
+    methods = [f"methods.{name}={value}" for name, value in options.items() if value is not None]
+    chosen = with_overrides(with_dataset(read_config(config), dataset), [*methods, *(settings or [])])
     result = run_training(chosen, out, minutes=minutes, resume=resume, progress=not json)
     size = result.checkpoint.stat().st_size
     if json:
@@ -60,6 +101,20 @@ def train(
     print(f"log {result.log}, plot {result.plot}")
     done = f"step {result.step} of {result.steps}, {result.minutes:.1f} min"
     print(f"{result.checkpoint}: {human_bytes(size)}, {done}; {rest}")
+
+
+def with_dataset(config: TrainConfig, text: str | None) -> TrainConfig:
+    """Settings that read the files of a --dataset.
+
+    Raises:
+        InputError: it is not LAYOUT=DIR.
+    """
+    if text is None:
+        return config
+    layout, equals, root = text.partition("=")
+    if not (layout and equals and root):
+        raise InputError(f"--dataset must be LAYOUT=DIR, got '{text}'", hint="for example nyud_mt=data/NYUD_MT")
+    return dataclasses.replace(config, data=dataclasses.replace(config.data, dataset=layout, root=root))
 
 
 def read_config(name: str) -> TrainConfig:

@@ -13,8 +13,9 @@ from typing import Any
 
 from .augment import AugmentConfig
 from .errors import ConfigError
+from .methods.settings import MethodConfig
 
-__all__ = ["PRESETS", "DataConfig", "Stage", "TrainConfig", "preset", "with_overrides"]
+__all__ = ["PRESETS", "DataConfig", "MethodConfig", "Stage", "TrainConfig", "preset", "with_overrides"]
 
 
 @dataclass(frozen=True)
@@ -30,10 +31,14 @@ class Stage:
 class DataConfig:
     """Where samples come from.
 
-    With `shards` they are read from a folder that `slimpath.training.synthrooms.cache` wrote; without, `scenes`
-    rooms from `first_seed` on are rendered at `render_hw` while the training runs, and kept in memory.
+    With `dataset`, one of the layouts of `training.datasets`, they are read from the folder `root`. With `shards` they
+    are read from a folder that `slimpath.training.synthrooms.cache` wrote; without either, `scenes` rooms from
+    `first_seed` on are rendered at `render_hw` while the training runs, and kept in memory.
     """
 
+    dataset: str | None = None
+    root: str | None = None
+    split: str = "train"
     shards: str | None = None
     first_seed: int = 0
     scenes: int = 20_000
@@ -49,6 +54,8 @@ class TrainConfig:
     """Everything that decides the outcome of a training."""
 
     model: str = "m3vit_nano"
+    # A checkpoint of the same network to start from: its encoder, and what it has of `tasks`. Without: random weights.
+    start: str | None = None
     tasks: tuple[str, ...] = ("semseg", "depth", "normals", "edge", "saliency", "scene")
     stages: tuple[Stage, ...] = (Stage((128, 128), 48, 0.72), Stage((224, 224), 24, 0.28))
     steps: int = 3000
@@ -83,6 +90,7 @@ class TrainConfig:
     independent_decoder: float = 0.5
     distill_weight: float = 0.5
     loss_stride: int = 2  # class losses and distillation look at every such pixel, from a random place
+    methods: MethodConfig = field(default_factory=MethodConfig)
 
     precision: str = "bf16"  # or "fp32"
     device: str = "cpu"

@@ -58,6 +58,10 @@ class Batch:
         """Number of rows, over all tasks."""
         return len(self.task_of_row)
 
+    def present_tasks(self) -> set[str]:
+        """The tasks that have a target here."""
+        return set(self.targets) | set(self.image_labels)
+
     def to(self, device: str) -> Batch:
         """The same batch on `device`."""
         if device == "cpu":
@@ -228,8 +232,14 @@ def open_source(config: TrainConfig) -> SampleSource:
     """The samples that `config.data` names.
 
     Raises:
-        DataError: the folder of shards does not exist.
+        DataError: a folder does not exist, or files of the data set are missing or do not fit together.
     """
+    if config.data.dataset is not None:
+        from .datasets import open_dataset
+
+        if config.data.root is None:
+            raise DataError(f"data.dataset={config.data.dataset} needs data.root, the folder where it lies")
+        return open_dataset(config.data.dataset, Path(config.data.root), config.data.split, config.tasks)
     if config.data.shards is None:
         return RenderedRooms(config.data, config.device)
     folder = Path(config.data.shards)

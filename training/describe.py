@@ -27,15 +27,15 @@ _WORDS: dict[str, tuple[str, str]] = {
 }
 
 
-def task_specs(tasks: Sequence[TrainTask]) -> tuple[TaskSpec, ...]:
-    """Tasks in the words of a bundle's manifest; classes are named where they are those of SynthRooms."""
+def task_specs(tasks: Sequence[TrainTask], *, rooms: bool = True) -> tuple[TaskSpec, ...]:
+    """Tasks in the words of a bundle's manifest; classes are named where they are those of SynthRooms (`rooms`)."""
     from .synthrooms import CLASSES, PALETTE, ROOM_TYPES
 
     names: dict[str, tuple[str, ...]] = {"semseg": CLASSES, "scene": ROOM_TYPES}
     specs = []
     for task in tasks:
         unit, description = _WORDS[task.name]
-        known = names.get(task.name, ())
+        known = names.get(task.name, ()) if rooms else ()
         classes = known if len(known) == task.channels else ()
         palette = PALETTE if task.name == "semseg" and classes else ()
         kind: Any = task.kind
@@ -43,20 +43,28 @@ def task_specs(tasks: Sequence[TrainTask]) -> tuple[TaskSpec, ...]:
     return tuple(specs)
 
 
-def checkpoint_metadata(config: TrainConfig, tasks: Sequence[TrainTask], step: int, minutes: float) -> dict[str, Any]:
-    """JSON values for `save_checkpoint`; `slimpath export` carries them into the manifest."""
+def checkpoint_metadata(
+    config: TrainConfig, tasks: Sequence[TrainTask], step: int, minutes: float, start_sha256: str | None = None
+) -> dict[str, Any]:
+    """JSON values for `save_checkpoint`; `slimpath export` carries them into the manifest.
+
+    Args:
+        start_sha256: of the checkpoint that the training started from.
+    """
     pad = (PAD_RGB[0], PAD_RGB[1], PAD_RGB[2])
     preprocessing = Preprocessing("letterbox", IMAGE_MEAN, IMAGE_STD, pad_rgb=pad)
     settings = msgspec.json.decode(config.to_json())
     # A folder of the machine that trained is nobody's business, and does not change the result.
-    settings["data"]["shards"] = bool(config.data.shards)
+    settings["data"] |= {"shards": bool(config.data.shards), "root": bool(config.data.root)}
+    rooms = config.data.dataset is None
+    settings["start"] = start_sha256
     return {
-        "tasks": msgspec.to_builtins(task_specs(tasks)),
+        "tasks": msgspec.to_builtins(task_specs(tasks, rooms=rooms)),
         "preprocessing": msgspec.to_builtins(preprocessing),
-        "licence": LICENCE,
+        "licence": LICENCE if rooms else f"under the terms of its training data, {config.data.dataset}",
         "provenance": {
             "trained_by": "slimpath train",
-            "data": "SynthRooms",
+            "data": "SynthRooms" if rooms else f"{config.data.dataset}, split {config.data.split}",
             "step": step,
             "steps": config.steps,
             "minutes": round(minutes, 1),

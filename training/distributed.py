@@ -7,13 +7,13 @@ one thread each are faster than one process of two: the many small operations of
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-__all__ = ["average_gradients", "join", "rank", "wait_for_all", "world_size"]
+__all__ = ["average_gradients", "average_tensors", "join", "rank", "wait_for_all", "world_size"]
 
 
 def join(device: str) -> None:
@@ -57,3 +57,14 @@ def average_gradients(parameters: Iterable[nn.Parameter], *numbers: Tensor) -> l
         gradient.copy_(flat[start : start + gradient.numel()].view_as(gradient))
         start += gradient.numel()
     return list(flat[start:].unbind())
+
+
+def average_tensors(tensors: Sequence[Tensor]) -> None:
+    """Replace tensors, the same ones in every process, by their means over the processes, in one exchange."""
+    if world_size() == 1 or not tensors:
+        return
+    flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
+    dist.all_reduce(flat)
+    flat /= world_size()
+    for tensor, mean in zip(tensors, flat.split([tensor.numel() for tensor in tensors])):
+        tensor.copy_(mean.view_as(tensor))

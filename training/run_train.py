@@ -53,14 +53,16 @@ def train(
         resume: go on from the state in `out`, if there is one.
         progress: show a progress bar on stderr.
         source: samples to train on, instead of those that `config.data` names.
-        classes: number of classes of each task that has classes in `source`; those of SynthRooms by default.
+        classes: number of classes of each task that has classes in `source`; by default those that the source names,
+            or those of SynthRooms.
 
     Raises:
         ResumeError: `out` holds a training that is not to be resumed, or that has other settings.
         DivergedError: a loss or gradient is not finite.
     """
     out = Path(out)
-    trainer = Trainer(config, source or open_source(config), classes or room_classes(), out)
+    source = source or open_source(config)
+    trainer = Trainer(config, source, classes or source_classes(source), out)
     if trainer.state_file.exists():
         if not resume:
             raise ResumeError(f"{out} already holds a training; resume it, or choose another folder")
@@ -78,6 +80,11 @@ def saved_config(out: Path) -> TrainConfig:
         FileNotFoundError: there is none.
     """
     return TrainConfig.from_json((Path(out) / "config.json").read_text(encoding="utf-8"))
+
+
+def source_classes(source: SampleSource) -> dict[str, int]:
+    """Number of classes of each task that has classes, as the source says; SynthRooms says nothing."""
+    return getattr(source, "classes", None) or room_classes()
 
 
 def room_classes() -> dict[str, int]:

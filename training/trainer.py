@@ -15,20 +15,23 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..models import HeadConfig, ModelOutput, MultiTaskModel, build_preset, save_checkpoint
+from ..models import HeadConfig, ModelConfig, MultiTaskModel, build_preset, save_checkpoint
 from . import distributed
 from .config import TrainConfig
 from .data import Batch, BatchMaker, SampleSource, class_frequencies, prefetch
+from .descent import per_task_descent, plain_descent
 from .describe import checkpoint_metadata
-from .distill import distill_loss
 from .errors import ConfigError, DivergedError
 from .journal import Journal, Progress, plot_losses
-from .kernels import fast_cpu_kernels
-from .losses import class_weights, task_loss, thinned
+from .losses import class_weights
+from .methods.aggregate import aggregator
+from .methods.uncertainty import UncertaintyWeights
 from .sandwich import Pass, draw_passes
 from .schedule import learning_rate, stage_at
+from .start import start_from
 from .state import check_same_training, load_state, save_state
-from .tasks import TASK_KINDS, train_tasks
+from .step_loss import StepLoss
+from .tasks import train_tasks
 from .weights import WeightAverage, build_optimizer, carry_over
 
 __all__ = ["Trainer"]
@@ -40,6 +43,7 @@ class Trainer:
     def __init__(self, config: TrainConfig, source: SampleSource, classes: Mapping[str, int], out: Path) -> None:
         self.config, self.out = config, out
         self.tasks = train_tasks(config.tasks, dict(classes))
+        aggregator(config.methods.aggregate, seed=0)  # refused now, not at the first step
         self.maker = BatchMaker(
             source,
             config.tasks,
@@ -59,13 +63,20 @@ class Trainer:
             raise ConfigError(f"batches must be multiples of {portion} (processes x rows_per_image), got {uneven}")
         torch.manual_seed(config.seed)
         heads = tuple(HeadConfig(task.name, task.kind, task.channels) for task in self.tasks)  # type: ignore[arg-type]
-        model = build_preset(config.model, heads, image_hw=config.stages[0].image_hw)
+        routing = {name: getattr(config.methods, name) for name in ("router_noise", "balance")}
+        routing = {name: value for name, value in routing.items() if value is not None}
+        model = build_preset(config.model, heads, image_hw=config.stages[0].image_hw, **routing)
+        if config.methods.rep_mtl and not isinstance(model.config, ModelConfig):
+            raise ConfigError(f"Rep-MTL needs one representation for all heads, and {config.model} has several levels")
+        self.start_sha256 = start_from(model, Path(config.start)) if config.start else None
         self._adopt(model.to(config.device).train())
 
     def _adopt(self, model: MultiTaskModel) -> None:
         self.model = model
         self.average = WeightAverage(model, self.config.ema_decay)
         self.optimizer = build_optimizer(model, self.config.lr, self.config.weight_decay, self.config.betas)
+        learnt = self.config.methods.weighting == "uncertainty"
+        self.uncertainty = UncertaintyWeights(self.config.tasks, self.config.device) if learnt else None
 
     # -- saving and resuming
 
@@ -96,9 +107,10 @@ class Trainer:
             "average_updates": self.average.updates,
             "rng": torch.get_rng_state(),
             "rng_cuda": cuda,
+            "uncertainty": self.uncertainty.state() if self.uncertainty else None,
         }
         save_state(self.state_file, state)
-        metadata = checkpoint_metadata(self.config, self.tasks, self.step, self.minutes)
+        metadata = checkpoint_metadata(self.config, self.tasks, self.step, self.minutes, self.start_sha256)
         save_checkpoint(self.checkpoint_file, self.average.applied(self.model), metadata)
 
     def resume(self) -> None:
@@ -115,6 +127,8 @@ class Trainer:
         values = {name: value.to(self.config.device) for name, value in state["average"].items()}
         self.average.values, self.average.updates = values, state["average_updates"]
         self.step, self.seen, self.minutes = state["step"], state["seen"], state["minutes"]
+        if self.uncertainty:
+            self.uncertainty.restore(state["uncertainty"])
         torch.set_rng_state(state["rng"])
         if state["rng_cuda"]:
             torch.cuda.set_rng_state_all(state["rng_cuda"])
@@ -205,78 +219,27 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(config, self.step)
         self.optimizer.zero_grad(set_to_none=True)
-        losses: dict[str, Tensor] = {}
-        teacher: dict[str, Tensor] = {}
-        total = torch.zeros((), device=config.device)
+        learnt = list(self.uncertainty.parameters()) if self.uncertainty else []
         place = tuple(int(offset) for offset in rng.integers(config.loss_stride, size=2))
-        for number, chosen in enumerate(passes):
-            loss, raw, parts = self._pass_loss(batch, chosen, teacher, place)
-            (loss / len(passes)).backward()
-            total += loss.detach()
-            if number == 0:
-                teacher = raw
-                losses["balance"] = parts.pop("balance")
-            if number < 2:
-                name = ("widest", "narrowest")[number]
-                losses.update({f"{task}_{name}": value for task, value in parts.items() if task != "balance"})
+        step_loss = StepLoss(self.model, config, batch, passes, place, self.class_weights, self.uncertainty)
+        if config.methods.per_task:
+            total, losses = per_task_descent(step_loss, self.step)
+        else:
+            total, losses = plain_descent(step_loss)
         late, total = distributed.average_gradients(
-            self.model.parameters(), torch.tensor(float(stop), device=config.device), total
+            [*self.model.parameters(), *learnt], torch.tensor(float(stop), device=config.device), total
         )
         self.stopping = bool(late > 0)
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.grad_clip)
         if not bool(torch.isfinite(total + norm)):
             raise self._diverged(batch, passes, losses, norm)
         self.optimizer.step()
+        if self.uncertainty:
+            self.uncertainty.step(learning_rate(config, self.step))
         self.average.update(self.model)
         self.step += 1
         self.seen += batch.image_I3HW.shape[0] * distributed.world_size()
         return {**losses, "grad_norm": norm}
-
-    def _pass_loss(
-        self, batch: Batch, chosen: Pass, teacher: Mapping[str, Tensor], place: tuple[int, ...]
-    ) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
-        """Loss of one pass (with a gradient), what it can teach, and its losses against the ground truth by task."""
-        config = self.config
-        fast = fast_cpu_kernels(config.device == "cpu")
-        with fast, torch.autocast(config.device, torch.bfloat16, enabled=config.precision == "bf16"):
-            output = self.model(
-                batch.image_I3HW,
-                batch.task_of_row,
-                width=chosen.width,
-                top_k=chosen.top_k,
-                decoder_width=chosen.decoder_width,
-                image_index_B=batch.image_index_B,
-            )
-            raws, targets = self._with_image_labels(output, batch, chosen)
-        loss = config.balance_weight * output.balance_loss.float()
-        parts = {"balance": output.balance_loss.detach()}
-        share, taught = config.distill_weight if teacher else 0.0, {}
-        for task, target in targets.items():
-            raw = raws[task]
-            thin_raw, thin_target = thinned(task, raw, target, config.loss_stride, place)
-            if TASK_KINDS[task] == "classes":  # the dearest loss; those of the others look at neighbouring pixels
-                raw, target = thin_raw, thin_target
-            truth_loss = task_loss(task, raw, target, self.class_weights)
-            parts[task] = truth_loss.detach()
-            mixed = (1 - share) * truth_loss
-            if share:
-                mixed = mixed + share * distill_loss(task, thin_raw, teacher[task], thin_target)
-            loss = loss + config.loss_weights[task] * mixed
-            taught[task] = thin_raw.detach()
-        return loss, taught, parts
-
-    def _with_image_labels(
-        self, output: ModelOutput, batch: Batch, chosen: Pass
-    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Raw outputs and targets by task; image-level heads read the tokens of every row, not only of their own.
-
-        An image has one label where a map has thousands, and the encoder has run for every row anyway.
-        """
-        raws, targets = dict(output.raw), dict(batch.targets)
-        for task, label_I in batch.image_labels.items():
-            raws[task] = self.model.heads[task](output.tokens_BND, None, chosen.decoder_width)
-            targets[task] = label_I[batch.image_index_B]
-        return raws, targets
 
     def _diverged(self, batch: Batch, passes: list[Pass], losses: Mapping[str, Tensor], norm: Tensor) -> DivergedError:
         path = self.out / f"diverged-step{self.step}.pt"

@@ -107,3 +107,36 @@ def test_evaluation_measures_writes_and_draws(
     assert len(written["accuracies"]) == len(document["rows"])
     taken = slimpath("eval", "bundle", "--scenes", "2", "--write", "measured")
     assert (taken.exit_code, "exists" in taken.stderr) == (2, True)
+
+
+def test_methods_and_data_set_are_chosen_by_options(slimpath: Callable[..., Any], tmp_path: Path):
+    from slimpath.tests.training.datasets.conftest import write_folder
+
+    root = write_folder(tmp_path / "own,data")
+    chosen = ["--sharpness", "flat", "--aggregate", "pcgrad", "--weighting", "uncertainty", "--ci-kd", "0.5"]
+    settings = [*SETTINGS, "steps=1", "stages=32x32:4:1", "tasks=depth,edge"]
+    done = slimpath(
+        "train", "smoke", *settings, *chosen, "--rep-mtl", "1", "--dataset", f"folder={root}", "--out", "run"
+    )
+    assert done.exit_code == 0, done.output
+    config = json.loads(Path("run/config.json").read_text())
+    methods = {"sharpness": "flat", "aggregate": "pcgrad", "weighting": "uncertainty", "ci_kd": 0.5, "rep_tsr": 1.0}
+    assert methods.items() <= config["methods"].items()
+    assert (config["data"]["dataset"], config["data"]["root"]) == ("folder", str(root))
+
+
+@pytest.mark.parametrize(
+    ("option", "expected"),
+    [
+        (("--dataset", "folder"), "LAYOUT=DIR"),
+        (("--dataset", "coco=."), "pascal_mt"),
+        (("--sharpness", "sam"), "none, samo, flat"),
+        (("--ci-kd", "-1"), "0 (off) or more"),
+    ],
+)
+def test_option_that_cannot_work_is_refused_in_one_line(
+    slimpath: Callable[..., Any], option: tuple[str, str], expected: str
+):
+    done = slimpath("train", "smoke", *SETTINGS, *option, "--out", "run")
+    assert done.exit_code == 2 and expected in done.stderr and len(done.stderr.splitlines()) == 1
+    assert not Path("run").exists()

@@ -156,6 +156,8 @@ def test_experts_compute_in_bf16_under_autocast(monkeypatch: pytest.MonkeyPatch)
 
 
 def numpy_balance(routing: Routing, groups: list[int]) -> float:
+    """CV^2 of importance (Shazeer et al. 2017, equations 6 and 7; M3ViT's, with eps 1e-10 and unbiased variance), and
+    E * sum f_e P_e - 1 (Fedus et al. 2021, Switch Transformers, equations 4 to 6), by loops."""
     ids, weights = routing.expert_BNK.numpy(), routing.weight_BNK.double().numpy()
     probability = routing.probability_BNE.double().numpy()
     experts, losses = probability.shape[-1], []

@@ -1,0 +1,49 @@
+"""From files to a checkpoint: settings name a folder, and the network gets the heads that its labels need."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from slimpath.models import load_checkpoint
+from slimpath.tests.training.conftest import toy_config
+from slimpath.training.config import DataConfig, Stage, TrainConfig
+from slimpath.training.data import open_source
+from slimpath.training.errors import DataError
+from slimpath.training.run_train import train
+
+
+def config_of(layout: str, root: Path | None, tasks: tuple[str, ...]) -> TrainConfig:
+    data = DataConfig(dataset=layout, root=None if root is None else str(root))
+    return toy_config(steps=1, stages=(Stage((32, 32), 2 * len(tasks), 1.0),), tasks=tasks, data=data)
+
+
+def test_training_reads_files_and_says_so(pascal: Path, tmp_path: Path):
+    tasks = ("semseg", "human_parts", "saliency", "normals", "edge")
+    result = train(config_of("pascal_mt", pascal, tasks), tmp_path, progress=False)
+    assert result.finished
+    model, metadata = load_checkpoint(result.checkpoint)
+    assert {task.name: task.channels for task in model.config.tasks} == {
+        "semseg": 21,
+        "human_parts": 7,
+        "saliency": 1,
+        "normals": 3,
+        "edge": 1,
+    }
+    assert metadata["provenance"]["data"] == "pascal_mt, split train"
+    assert str(pascal) not in str(metadata)  # the machine's folders are nobody's business
+    assert all(not task["classes"] for task in metadata["tasks"])
+
+
+def test_plain_folder_trains_with_its_own_classes(plain: Path, tmp_path: Path):
+    result = train(config_of("folder", plain, ("semseg", "depth")), tmp_path / "run", progress=False)
+    model, _ = load_checkpoint(result.checkpoint)
+    assert model.config.task("semseg").channels == 5
+
+
+def test_folder_is_asked_for_and_checked_before_anything_is_built(tmp_path: Path):
+    with pytest.raises(DataError, match=r"needs data\.root"):
+        open_source(config_of("folder", None, ("depth",)))
+    with pytest.raises(DataError, match="must be a folder"):
+        open_source(config_of("folder", tmp_path / "nowhere", ("depth",)))

@@ -1,0 +1,79 @@
+"""Fine-tuning: what a training takes from the checkpoint that it starts from, and what it refuses."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from slimpath.models import MultiTaskModel, build_preset, load_checkpoint, save_checkpoint
+from slimpath.models.config import HeadConfig
+from slimpath.training.config import Stage
+from slimpath.training.errors import ConfigError
+from slimpath.training.run_train import train
+from slimpath.training.trainer import Trainer
+
+from .conftest import PLAIN_VIEWS, TOY_CLASSES, ToyRooms, toy_config
+
+TASKS = (HeadConfig("semseg", "classes", 3), HeadConfig("edge", "probability", 1))
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(7)
+    return save_checkpoint(tmp_path_factory.mktemp("start") / "base.safetensors", build_preset("m3vit_micro", TASKS))
+
+
+def settings(path: Path, **changes):
+    values = {"tasks": ("semseg", "depth"), "start": str(path), "augment": PLAIN_VIEWS, **changes}
+    return toy_config(stages=(Stage((32, 32), 8, 1.0),), **values)
+
+
+def fresh(path: Path, **changes) -> MultiTaskModel:
+    return Trainer(settings(path, **changes), ToyRooms(), TOY_CLASSES, path.parent / "run").model
+
+
+def test_encoder_and_shared_tasks_are_taken_and_the_rest_is_fresh(start: Path):
+    model, base = fresh(start), load_checkpoint(start)[0].state_dict()
+    state = model.state_dict()
+    taken = [name for name in state if name.startswith(("encoder.", "heads.semseg.", "routers.semseg."))]
+    assert len(taken) > 50 and all(torch.equal(state[name], base[name]) for name in taken)
+    assert any(name.startswith("heads.depth.") for name in state)
+
+
+def test_fine_tune_says_which_file_it_started_from_but_not_where_that_lies(start: Path, tmp_path: Path):
+    config = settings(start, steps=1, warmup_steps=1)
+    result = train(config, tmp_path, progress=False, source=ToyRooms(), classes=TOY_CLASSES)
+    _, metadata = load_checkpoint(result.checkpoint)
+    assert metadata["provenance"]["training"]["start"] == hashlib.sha256(start.read_bytes()).hexdigest()
+    assert str(start.parent) not in json.dumps(metadata)
+
+
+def test_positions_are_resampled_to_the_first_stage(start: Path):
+    larger = Trainer(
+        dataclasses.replace(settings(start), stages=(Stage((48, 48), 8, 1.0),)), ToyRooms(), TOY_CLASSES, start.parent
+    ).model
+    expected = load_checkpoint(start)[0].resized((48, 48)).state_dict()["encoder.position"]
+    assert torch.equal(larger.state_dict()["encoder.position"], expected)
+
+
+def test_another_network_is_refused_by_what_differs(start: Path):
+    with pytest.raises(ConfigError, match=r"another network \(moe_blocks: expected \(\), got \(1, 3\).*set `model`"):
+        fresh(start, model="vit_micro")
+
+
+def test_other_classes_of_a_shared_task_are_refused(tmp_path: Path):
+    path = save_checkpoint(
+        tmp_path / "base.safetensors", build_preset("m3vit_micro", (HeadConfig("semseg", "classes", 9),))
+    )
+    with pytest.raises(ConfigError, match="answers 'semseg' with 9 channels, this training with 3"):
+        fresh(path)
+
+
+def test_missing_start_is_refused(tmp_path: Path):
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        fresh(tmp_path / "nowhere.safetensors")
