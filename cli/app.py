@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from . import (
+    add_task,
     calibrate,
     compile,
     convert,
@@ -16,6 +17,7 @@ from . import (
     export,
     inspect,
     loadtest,
+    merge,
     plan,
     run,
     serve,
@@ -54,6 +56,8 @@ app.command("export")(export.export)
 app.command("convert")(convert.convert)
 app.command("compile")(compile.compile)
 app.command("train")(train.train)
+app.command("add-task")(add_task.add_task)
+app.command("merge")(merge.merge)
 app.command("eval")(evaluate.evaluate)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import importlib.util
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 
@@ -66,6 +66,10 @@ Precision = Annotated[
         help="Of the large products: fp32, bf16 (openvino, torch), fp16 or int8 (tensorrt, as the bundle has them), or "
         "auto: bf16 where it is native. Routers are always in fp32.",
     ),
+]
+Packs = Annotated[
+    list[Path] | None,
+    typer.Option("--pack", metavar="PACK", help="Also the task of this pack (`slimpath add-task`); may be repeated."),
 ]
 _Verb = TypeVar("_Verb", bound=Callable[..., None])
 
@@ -138,13 +142,19 @@ def need(modules: tuple[str, ...], extra: str, purpose: str) -> None:
 
 
 def load_engine(
-    bundle: Path | None, *, threads: int | None = None, backend: str = "onnxruntime", precision: str = "fp32"
+    bundle: Path | None,
+    *,
+    threads: int | None = None,
+    backend: str = "onnxruntime",
+    precision: str = "fp32",
+    packs: Iterable[Path] | None = None,
 ) -> Engine:
-    """Open a bundle for inference; None is the bundled model."""
+    """Open a bundle, with the tasks of some packs, for inference; None is the bundled model."""
     from ..runtime import Bundle, Engine, bundled_path
 
     opened = Bundle.open(bundled_path() if bundle is None else bundle)
-    return Engine.load(opened, threads=threads, backend=load_backend(opened, backend, precision, threads=threads))
+    chosen = load_backend(opened, backend, precision, threads=threads)
+    return Engine.load(opened, threads=threads, backend=chosen, packs=packs or ())
 
 
 def load_backend(bundle: Bundle, name: str, precision: str, *, threads: int | None = None) -> Backend:

@@ -10,6 +10,8 @@ import typer
 from .common import BAD_INPUT, Debug, Json, say, verb
 from .inspect_experts import describe_needs, print_experts
 from .inspect_gpu import describe_gpu, print_gpu
+from .inspect_pack import inspect_pack, is_pack
+from .inspect_tables import print_accuracies, print_files, provenance_rows
 from .output import human_bytes, human_flops, print_json, print_table
 
 if TYPE_CHECKING:
@@ -32,7 +34,7 @@ def inspect(
     json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Show what is in a bundle: files, tasks, configurations, accuracies, parity, provenance.
+    """Show what is in a bundle: files, tasks, configurations, accuracies, parity, provenance; or in a task pack.
 
     The exit code is 2 where the bundle is damaged, weighs more than its rule allows, or failed its parity check.
 
@@ -41,9 +43,13 @@ def inspect(
       slimpath inspect
       slimpath inspect my_bundle --verify
       slimpath inspect my_bundle --json
+      slimpath inspect layout.pack
     """
     from ..runtime import Bundle, bundled_path
 
+    if bundle is not None and is_pack(bundle):
+        inspect_pack(bundle, verify, json)
+        return
     opened = Bundle.open(bundle or bundled_path(), verify=verify)
     report = describe_bundle(opened, verify)
     if json:
@@ -142,7 +148,7 @@ def _print_report(bundle: Bundle, report: dict[str, Any]) -> None:
     total, weights, rest = (human_bytes(report[name]) for name in ("bytes", "weights_bytes", "overhead_bytes"))
     verdict = "pass" if rule["passed"] else "FAIL"
     print(f"{total} = weights {weights} + {rest}; the rule allows {human_bytes(rule['limit'])}: {verdict}\n")
-    _print_files(bundle)
+    print_files(manifest.weights, manifest.graphs)
     tasks = [(task.name, task.kind, task.channels, task.unit or "-", task.description) for task in manifest.tasks]
     print_table("tasks", ("task", "kind", "channels", "unit", "what"), tasks, numeric=(2,))
     configurations = [
@@ -159,54 +165,10 @@ def _print_report(bundle: Bundle, report: dict[str, Any]) -> None:
     names = ("size", "width", "top_k", "encoder", "all heads", "parameters")
     print_table("configurations, all tasks of one image", names, configurations, numeric=(1, 2, 3, 4, 5))
     print_experts(manifest, report["needs"])
-    _print_accuracies(manifest)
+    print_accuracies(manifest.accuracies)
     print_gpu(report["gpu"])
     if manifest.provenance:
         print_table("provenance", ("what", "value"), provenance_rows(manifest.provenance))
-
-
-def provenance_rows(provenance: dict[str, Any]) -> list[tuple[str, str]]:
-    """What the bundle says of where it comes from; groups of settings are counted."""
-    return [
-        (key, f"{len(value)} settings; --json shows them" if isinstance(value, dict) else str(value))
-        for key, value in provenance.items()
-    ]
-
-
-def _print_files(bundle: Bundle) -> None:
-    manifest = bundle.manifest
-    rows: list[tuple[object, ...]] = [(manifest.weights.file, human_bytes(manifest.weights.bytes), "", "", "")]
-    for graph in manifest.graphs:
-        parity = graph.parity
-        error = "unmeasured" if parity is None else f"{parity.max_abs_error:.1e} (allowed {parity.tolerance:.1e})"
-        verdict = "-" if parity is None else "pass" if parity.passed else "FAIL"
-        rows.append((graph.file, human_bytes(graph.bytes), human_bytes(graph.weight_bytes), error, verdict))
-    columns = ("file", "size", "of the weights", "largest difference from the network", "parity")
-    print_table("files", columns, rows, numeric=(1, 2))
-
-
-def _print_accuracies(manifest: Manifest) -> None:
-    if not manifest.accuracies:
-        print("accuracies: unmeasured\n")
-        return
-    rows = [
-        (
-            point.task,
-            f"{point.encoder_width:g}",
-            point.top_k or "-",
-            f"{point.decoder_width:g}",
-            f"{point.value:.4g} {point.metric}",
-            "-" if point.ci_low is None or point.ci_high is None else f"{point.ci_low:.4g} to {point.ci_high:.4g}",
-            f"{point.trivial:.4g}",
-            "-" if point.all_experts is None else f"{point.all_experts:.4g}",
-            point.samples,
-            point.source,
-        )
-        for point in manifest.accuracies
-    ]
-    names = ("task", "encoder", "top_k", "decoder", "accuracy", "95 % interval", "trivial")
-    names += ("with all experts", "images", "source")
-    print_table("accuracies", names, rows, numeric=(1, 2, 3, 6, 7, 8))
 
 
 def _size(size_hw: list[int]) -> str:

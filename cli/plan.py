@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .common import BackendName, Budget, BundlePath, Debug, Json, Tasks, load_backend, need, say, verb
+from .common import BackendName, Budget, BundlePath, Debug, Json, Packs, Tasks, load_backend, need, say, verb
 from .output import print_json
 from .plan_text import changes, print_choices, print_neighbours, print_plan
 
@@ -46,6 +46,7 @@ def plan(
     profile: Annotated[
         bool, typer.Option("--profile/--no-profile", help="Predict from what `slimpath calibrate` measured here.")
     ] = True,
+    pack: Packs = None,
     json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -68,6 +69,9 @@ def plan(
         need(("matplotlib",), "plot", "`slimpath plan --plot`")
     opened = Bundle.open(bundle or bundled_path())
     measured, why_not = find_profile(opened, backend) if profile else (None, "not looked for")
+    if pack:
+        opened = _with_packs(opened, pack)
+        measured = measured and measured.of(opened.manifest)
     planner = Planner(opened.manifest, measured, precisions=_runnable(opened, backend))
     chosen = planner.plan(tasks, budget, size=size, strict=strict)
     near = planner.neighbours(chosen, budget, size=size)
@@ -84,6 +88,13 @@ def plan(
 
         path = plot_plan(planner.landscape(tasks, budget, size=size), chosen, opened.manifest, plot)
         say(f"slimpath: wrote {path}")
+
+
+def _with_packs(bundle: Bundle, packs: list[Path]) -> Bundle:
+    from ..runtime.packs.extend import extend
+    from ..runtime.packs.pack import Pack
+
+    return extend(bundle, [Pack.open(path) for path in packs])
 
 
 def _runnable(bundle: Bundle, backend: str) -> tuple[str, ...] | None:

@@ -16,6 +16,7 @@ from .common import (
     BundlePath,
     Debug,
     Json,
+    Packs,
     Precision,
     Tasks,
     describe,
@@ -64,6 +65,7 @@ def run(
     ] = True,
     backend: BackendName = "onnxruntime",
     precision: Precision = "fp32",
+    pack: Packs = None,
     json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -76,11 +78,12 @@ def run(
       slimpath run room.jpg
       slimpath run photos/ --tasks depth,edge --budget 0.5 --out pictures
       slimpath run "*.png" --budget 300MFLOPs --raw npz --no-panel --json
+      slimpath run room.jpg --pack layout.pack --tasks layout,depth
     """
     inputs = find_images(images, out)
     reports: list[dict[str, Any]] = []
     with (
-        load_engine(bundle, backend=backend, precision=precision) as engine,
+        load_engine(bundle, backend=backend, precision=precision, packs=pack) as engine,
         progress_bar("running", len(inputs), shown=not json) as progress,
     ):
         plan = engine.plan(tasks, budget, strict=strict)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         ImageError,
         InfeasibleBudgetError,
         ManifestError,
+        PackError,
         ProfileError,
         SizeError,
         SlimpathError,
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     )
     from .imaging.images import LoadedImage, load_image
     from .imaging.preprocess import Placement
+    from .packs.pack import Pack
     from .planning.budget import Budget, parse_budget
     from .planning.planner import Plan, Planner
     from .profiling.profile import Profile
@@ -46,6 +48,7 @@ _HOME = {
     "ImageError": "errors",
     "InfeasibleBudgetError": "errors",
     "ManifestError": "errors",
+    "PackError": "errors",
     "ProfileError": "errors",
     "SizeError": "errors",
     "SlimpathError": "errors",
@@ -54,6 +57,7 @@ _HOME = {
     "LoadedImage": "imaging.images",
     "load_image": "imaging.images",
     "Manifest": "bundles.manifest",
+    "Pack": "packs.pack",
     "Plan": "planning.planner",
     "Planner": "planning.planner",
     "Placement": "imaging.preprocess",
@@ -76,6 +80,8 @@ __all__ = [
     "LoadedImage",
     "Manifest",
     "ManifestError",
+    "Pack",
+    "PackError",
     "Placement",
     "Plan",
     "Planner",

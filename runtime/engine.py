@@ -2,7 +2,8 @@
 
 All tasks of an image run as one encoder batch whose rows share the image; rows differ in their task's routers. A batch
 of requests does the same over several images. The files: `choosing` plans, `preparing` reads pictures, `batching`
-groups, `sessions` holds the loaded graphs, `execution` runs them, `answering` goes through all of it.
+groups, `sessions` holds the loaded graphs, `execution` runs them, `answering` goes through all of it. `views` lets task
+packs come and go between two requests.
 """
 
 from __future__ import annotations
@@ -33,12 +34,14 @@ from .running.controller import Controller
 from .running.opening import open_profile, open_sessions, watch_for
 from .running.preparing import MAX_OUTPUT_PIXELS, PixelLimits
 from .running.sessions import TierRequest
+from .running.views import View, Views
 from .running.warming import Progress, grey_request, warm
 from .tasks import TaskRequest, TaskSpec
 
 if TYPE_CHECKING:
     from .health.reading import Reading
     from .health.watch import Watch
+    from .packs.pack import Pack
     from .planning.budget import Budget
     from .profiling.profile import Profile
     from .running.call_threads import CallThreads
@@ -64,23 +67,26 @@ class Engine:
         max_pixels: float = MAX_PIXELS,
         max_output_pixels: float = MAX_OUTPUT_PIXELS,
     ) -> None:
-        self.bundle = bundle
         self.backend = backend
         self.profile = profile
         self.profile_refusal = ""
-        self.planner = Planner(
-            bundle.manifest,
-            profile,
-            precisions=graph_precisions(backend),
-            encoders=offered_encoders(backend, bundle),
-        )
         self.sessions, model = open_sessions(bundle, backend, tier, memory_limit_mb)
         self._tier: TierRequest = tier
         controller = None if profile is None else Controller(headroom=profile.headroom)
-        self._chooser = Chooser(self.planner, controller, model, memory_limit_mb)
-        self._answerer = Answerer(bundle, self.sessions, self._chooser, PixelLimits(max_pixels, max_output_pixels))
+        limits, encoders = PixelLimits(max_pixels, max_output_pixels), offered_encoders(backend, bundle)
+
+        def make_view(seen: Bundle) -> View:
+            planner = Planner(
+                seen.manifest,
+                profile if profile is None or seen is bundle else profile.of(seen.manifest),
+                precisions=graph_precisions(backend),
+                encoders=encoders,
+            )
+            chooser = Chooser(planner, controller, model, memory_limit_mb)
+            return View(seen, planner, chooser, Answerer(seen, self.sessions, chooser, limits))
+
+        self._views = Views(bundle, make_view, self.sessions)
         self._reporter = MemoryReporter(bundle, model, memory_limit_mb)
-        self._specs = {task.name: task for task in bundle.manifest.tasks}
         self._threads: CallThreads | None = None
         self._watch: Watch | None = None
         self._lock = threading.Lock()
@@ -98,6 +104,7 @@ class Engine:
         memory_limit_mb: float | None = None,
         max_pixels: float = MAX_PIXELS,
         max_output_pixels: float = MAX_OUTPUT_PIXELS,
+        packs: Iterable[str | os.PathLike[str] | Pack] = (),
     ) -> Engine:
         """Open a bundle; graphs load on first use, or with `warm`.
 
@@ -112,9 +119,10 @@ class Engine:
             memory_limit_mb: of the whole process, in 1e6 bytes: sessions are dropped and plans lowered to keep it.
             max_pixels: refuse larger pictures.
             max_output_pixels: refuse larger outputs with output_size="original".
+            packs: tasks to add at once, see `add_pack`.
 
         Raises:
-            BundleError: not a bundle, or a damaged one.
+            BundleError: not a bundle or pack, a damaged one, or a pack that is not for this bundle.
             BackendError: no such backend.
             BudgetError: memory_limit_mb is not above 0.
         """
@@ -133,12 +141,61 @@ class Engine:
         engine.profile_refusal = refusal
         if engine.controller is not None:
             engine._watch = watch_for(engine, engine.controller)
+        try:
+            for pack in packs:
+                engine.add_pack(pack)
+        except BaseException:
+            engine.close()
+            raise
         return engine
 
     @property
     def tasks(self) -> dict[str, TaskSpec]:
-        """The bundle's tasks by name."""
-        return dict(self._specs)
+        """The tasks of the bundle and of its packs, by name."""
+        return dict(self._views.current.specs)
+
+    @property
+    def bundle(self) -> Bundle:
+        """The bundle, with the tasks of the packs that were added."""
+        return self._views.current.bundle
+
+    @property
+    def planner(self) -> Planner:
+        """What plans for the bundle and the packs that it has now."""
+        return self._views.current.planner
+
+    @property
+    def packs(self) -> dict[str, Pack]:
+        """The packs that were added, by the task that each brought."""
+        return dict(self._views.current.packs)
+
+    def add_pack(self, pack: str | os.PathLike[str] | Pack) -> TaskSpec:
+        """Answer one more task from now on: a task pack of `slimpath add-task`. Requests under way are not disturbed.
+
+        Args:
+            pack: its folder, or an open one.
+
+        Returns:
+            The task that it brought.
+
+        Raises:
+            PackError: no pack, a damaged one, one for another bundle or with a task that exists, or one that this
+                engine's backend cannot run.
+            GraphError, WeightsError: one of its files is damaged.
+        """
+        from .packs.pack import Pack  # here: an engine without packs has no use for it
+
+        opened = pack if isinstance(pack, Pack) else Pack.open(pack)
+        self._views.add(opened)
+        return opened.task
+
+    def remove_pack(self, task: str) -> None:
+        """Answer a pack's task no more. Requests under way are answered; then its sessions are let go.
+
+        Raises:
+            TaskError: no pack brought such a task.
+        """
+        self._views.remove(task)
 
     @property
     def tier(self) -> Tier:
@@ -148,7 +205,7 @@ class Engine:
     @property
     def controller(self) -> Controller | None:
         """What keeps limits in ms while the device changes; None without a profile."""
-        return self._chooser.controller
+        return self._views.current.chooser.controller
 
     @property
     def health(self) -> Reading | None:
@@ -172,7 +229,7 @@ class Engine:
         strict: bool = False,
     ) -> Plan:
         """The configuration that a call with these arguments would run. See `Planner.plan`."""
-        return self._chooser.plan(tasks, budget, size=size, strict=strict)
+        return self._views.current.chooser.plan(tasks, budget, size=size, strict=strict)
 
     def curve(
         self,
@@ -203,7 +260,8 @@ class Engine:
         Returns:
             The plans that are ready.
         """
-        return warm(self, tasks, budgets, progress)
+        with self._views.use():
+            return warm(self, tasks, budgets, progress)
 
     def memory(self) -> MemoryReport:
         """What the process, its sessions and the paths of its tasks hold. Takes some milliseconds."""
@@ -272,11 +330,13 @@ class Engine:
         Returns:
             One answer per request, in their order.
         """
-        return self._answerer.run(requests, return_errors=return_errors)  # type: ignore[return-value]  # the overloads
+        with self._views.use() as view:
+            return view.answerer.run(requests, return_errors=return_errors)  # type: ignore[return-value]  # the overloads
 
     def rehearse(self, plan: Plan) -> None:
         """Run a plan once on a grey picture, unobserved: the first run of a graph takes longer than those after it."""
-        self._answerer.rehearse(grey_request(plan))
+        with self._views.use() as view:
+            view.answerer.rehearse(grey_request(plan))
 
     def close(self) -> None:
         """Free the sessions. A second call does nothing."""

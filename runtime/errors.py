@@ -4,7 +4,8 @@ SlimpathError                  anything below; str() says what was expected, wha
 ├── BundleError                a folder that is not, or no longer, a bundle
 │   ├── ManifestError          manifest.json: missing, not JSON, unknown version, contradicting itself
 │   ├── GraphError             an .onnx file: missing, truncated, changed, or pointing outside the bundle
-│   └── WeightsError           weights.safetensors: missing, truncated, changed, a symbolic link
+│   ├── WeightsError           weights.safetensors: missing, truncated, changed, a symbolic link
+│   └── PackError              a task pack: damaged, for another bundle, or with a task that exists
 ├── ImageError                 not an image, damaged, too large, or of a shape nobody can use
 ├── TaskError                  a task that the bundle does not have, a preference that is no preference
 ├── BudgetError                a budget that cannot be read, or a width that the bundle does not have
@@ -43,6 +44,10 @@ class GraphError(BundleError):
 
 class WeightsError(BundleError):
     """The weights file of the bundle cannot be used."""
+
+
+class PackError(BundleError):
+    """The task pack cannot be used, or not with this bundle."""
 
 
 class ImageError(SlimpathError):

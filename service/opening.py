@@ -14,6 +14,7 @@ from ..runtime.engine import Engine
 from ..runtime.errors import BackendError, SlimpathError
 
 if TYPE_CHECKING:
+    from ..runtime.packs.pack import Pack
     from .settings import Settings
 
 WARM_POINTS = 20  # of the planner's curve: as many plans as a budget can tell apart
@@ -83,6 +84,7 @@ def open_engine(folder: Path, settings: Settings) -> Engine:
         memory_limit_mb=settings.engine.memory_limit_mb,
         max_pixels=settings.limits.max_image_mp * 1e6,
         max_output_pixels=settings.limits.max_output_mp * 1e6,
+        packs=_packs_for(bundle, settings),
     )
     try:
         warm_engine(engine, settings.engine.warm)
@@ -90,6 +92,19 @@ def open_engine(folder: Path, settings: Settings) -> Engine:
         engine.close()
         raise
     return engine
+
+
+def _packs_for(bundle: Bundle, settings: Settings) -> list[Pack]:
+    """The packs of the settings; where several bundles are served, those that were trained for this one."""
+    if not settings.engine.packs:
+        return []
+    from ..runtime.packs.manifest import base_sha256
+    from ..runtime.packs.pack import Pack
+
+    packs = [Pack.open(path) for path in settings.engine.packs]
+    if len(settings.bundles) < 2:
+        return packs  # one that does not fit is refused, and says why
+    return [pack for pack in packs if pack.manifest.base.sha256 == base_sha256(bundle.manifest)]
 
 
 def warm_engine(engine: Engine, what: str) -> None:

@@ -60,6 +60,9 @@ class EngineSettings:
     precision: str = setting("fp32", "Of the large products, as in `slimpath run --precision`.")
     threads: int | None = setting(None, "Of each graph. Empty: the CPUs of this process over the runners.", low=1)
     memory_limit_mb: float | None = setting(None, "Of the whole process, in 1e6 bytes. Empty: none.", low=1)
+    packs: tuple[str, ...] = setting(
+        (), "Task packs of `slimpath add-task`, folders. Of several bundles, each gets those that were trained for it."
+    )
     warm: str = setting(
         "plans",
         "What is loaded before the server is ready: the plans that a budget can choose, or only the full one.",

@@ -90,19 +90,22 @@ class _ExpertFunction(torch.autograd.Function):
             torch.bmm(_of_pairs(answer_SD, slot_TK), grad_TD[:, :, None])[:, :, 0].to(weight_TK.dtype) * visited_TK
         )
         grad_SU = torch.empty_like(hidden_SU)
+        learns = any(ctx.needs_input_grad[3:])  # not where the experts are frozen
         grad_up, grad_down = torch.zeros_like(up_EUD), torch.zeros_like(down_EUD)
         grad_up_bias = up_EUD.new_zeros(up_EUD.shape[:2])
         grad_down_bias = down_EUD.new_zeros(down_EUD.shape[0], down_EUD.shape[2])
         for e, rows in _segments(ctx.starts):
             torch.mm(grad_SD[rows], down_EUD[e].t(), out=grad_SU[rows])
-            torch.mm(active_SU[rows].t(), grad_SD[rows], out=grad_down[e])
-            torch.sum(grad_SD[rows], 0, out=grad_down_bias[e])
+            if learns:
+                torch.mm(active_SU[rows].t(), grad_SD[rows], out=grad_down[e])
+                torch.sum(grad_SD[rows], 0, out=grad_down_bias[e])
         grad_SU = torch.ops.aten.gelu_backward(grad_SU, hidden_SU)
         grad_tokens_SD = torch.empty_like(tokens_SD)
         for e, rows in _segments(ctx.starts):
             torch.mm(grad_SU[rows], up_EUD[e], out=grad_tokens_SD[rows])
-            torch.mm(grad_SU[rows].t(), tokens_SD[rows], out=grad_up[e])
-            torch.sum(grad_SU[rows], 0, out=grad_up_bias[e])
+            if learns:
+                torch.mm(grad_SU[rows].t(), tokens_SD[rows], out=grad_up[e])
+                torch.sum(grad_SU[rows], 0, out=grad_up_bias[e])
         visited = visited_TK.to(grad_TD.dtype)
         grad_tokens_TD = torch.bmm(visited[:, None], _of_pairs(grad_tokens_SD, slot_TK))[:, 0]
         return grad_tokens_TD, grad_weight_TK, None, grad_up, grad_up_bias, grad_down, grad_down_bias

@@ -3,6 +3,7 @@
 # server in it as a container would: read-only root, no rights, a network of its own.
 #
 #   sudo deploy/check/clean_root.sh WORK [arguments of `buildah build`]
+#   sudo deploy/check/transcript.sh docs/transcripts/container.txt deploy/check/clean_root.sh WORK    (keeps what it says)
 #
 # WORK is a folder of some 3 GB. Needs root, buildah, debootstrap, iproute2, jq and a package index. Where pip needs
 # settings of this machine, lend it a file: --volume /path/to/pip.conf:/etc/pip.conf:ro (it does not stay in the image).

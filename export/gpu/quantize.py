@@ -70,13 +70,16 @@ def quantise(model: ir.Model, ranges: Mapping[str, float], full: Mapping[str, np
         full: the weights at full width, by name.
     """
     read: dict[str, ir.Value] = {}
+    weights: dict[tuple[str, int], ir.Value] = {}  # several nodes may read one: adapters that all tasks share
     for node in quantised_nodes(model):
-        value, weight = node.inputs[0], node.inputs[1]
-        assert value is not None and value.name is not None and weight is not None
+        value, weight, axis = node.inputs[0], node.inputs[1], _output_axis(node)
+        assert value is not None and value.name is not None and weight is not None and weight.name is not None
         if value.name not in read:
             read[value.name] = _through_int8(model, value, ranges[value.name], node)
+        if (weight.name, axis) not in weights:
+            weights[weight.name, axis] = _weight_from_int8(model, weight, full[weight.name], axis, node)
         node.replace_input_with(0, read[value.name])
-        node.replace_input_with(1, _weight_from_int8(model, weight, full[str(weight.name)], _output_axis(node), node))
+        node.replace_input_with(1, weights[weight.name, axis])
     for name, value in list(model.graph.initializers.items()):
         if not value.uses():
             del model.graph.initializers[name]

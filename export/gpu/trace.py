@@ -48,7 +48,7 @@ class GpuEncoderGraph(EncoderGraph):
         prepare_for_gpu_(encoder, top_k)
         self.encoder = shared_narrow(encoder, width)
 
-    def forward(
+    def forward(  # pyright: ignore[reportIncompatibleMethodOverride]  # called by names; there is no top-k to name
         self,
         image: Tensor,
         image_index: Tensor,

@@ -55,13 +55,15 @@ class Bundle:
             found = "a file" if folder.exists() else "nothing"
             raise BundleError(f"{folder}: a bundle is a folder, here is {found}", hint="name the folder of an export")
         folder = folder.resolve()
+        if (folder / "pack.json").is_file() and not (folder / MANIFEST_FILE).exists():
+            raise BundleError(f"{folder}: is a task pack, no bundle", hint="name its bundle, and the pack with --pack")
         data = read_member(folder, MANIFEST_FILE, ManifestError, MAX_MANIFEST_BYTES)
         try:
             manifest = read_manifest(data)
         except ManifestError as error:
             raise ManifestError(f"{folder / MANIFEST_FILE}: {error.message}", hint=error.hint) from None
         weights = _open_weights(folder, manifest, verify)
-        graphs = {graph.file: _read_graph(folder, graph, manifest) for graph in manifest.graphs}
+        graphs = {graph.file: read_graph(folder, graph, manifest.weights) for graph in manifest.graphs}
         return cls(folder, manifest, hashlib.sha256(data).hexdigest(), weights, graphs)
 
     def graph(
@@ -99,6 +101,10 @@ class Bundle:
     def graph_bytes(self, graph: GraphSpec) -> bytes:
         """The checked bytes of a graph's file: load these, not the file, which may have changed since."""
         return self._graph_bytes[graph.file]
+
+    def folder(self, graph: GraphSpec) -> Path:
+        """Where the weights that a graph refers to lie: the bundle's folder, but for graphs of a task pack."""
+        return self.path
 
     def tensor(self, name: str) -> np.ndarray:
         """A read-only view of one tensor of the weights file.
@@ -140,7 +146,12 @@ def read_member(folder: Path, name: str, error_type: type[BundleError], max_byte
         raise error_type(f"{folder / name}: cannot be read: {error.strerror or error}") from None
 
 
-def _read_graph(folder: Path, graph: GraphSpec, manifest: Manifest) -> bytes:
+def read_graph(folder: Path, graph: GraphSpec, weights: WeightsSpec) -> bytes:
+    """The bytes of a graph's file, proven to be those that were described, and to read nothing but these weights.
+
+    Raises:
+        GraphError: the file is missing, damaged, changed, or reaches outside.
+    """
     data = read_member(folder, graph.file, GraphError, 1 << 31)
     where = folder / graph.file
     if len(data) != graph.bytes:
@@ -148,7 +159,7 @@ def _read_graph(folder: Path, graph: GraphSpec, manifest: Manifest) -> bytes:
     if hashlib.sha256(data).hexdigest() != graph.sha256:
         raise GraphError(f"{where}: its SHA-256 is not the one in the manifest: it was changed", hint=_COPY_AGAIN)
     try:
-        check_external_data(data, manifest.weights.file, manifest.weights.bytes)
+        check_external_data(data, weights.file, weights.bytes)
     except GraphError as error:
         raise GraphError(f"{where}: {error.message}", hint=error.hint) from None
     return data

@@ -71,6 +71,10 @@ class Profile:
         )
         self._prices: dict[object, PartCost] = {}
 
+    def of(self, manifest: Manifest) -> Profile:
+        """The same measurements for a manifest with more tasks: their heads are priced like the measured ones."""
+        return self if manifest is self._manifest else Profile(self.data, manifest)
+
     @classmethod
     def find(cls, manifest: Manifest, conditions: Conditions) -> Profile:
         """The stored profile that holds under `conditions`.

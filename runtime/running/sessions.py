@@ -15,7 +15,7 @@ import math
 import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from ..backends.base import Backend, Session, Tier
 from ..bundles.bundle import Bundle
@@ -24,6 +24,9 @@ from ..errors import BackendError, SlimpathError
 from ..footprint.memory import release_free_memory
 from ..footprint.memory_model import MemoryModel, available_mb, private_mb, process_mb
 from .background import Background
+
+if TYPE_CHECKING:
+    from ..packs.pack import Pack
 
 TierRequest = Literal["auto", "mapped", "packed"]
 
@@ -78,6 +81,7 @@ class SessionPool:
         self._loaded: dict[str, Loaded] = {}
         self._broken: dict[str, BackendError] = {}
         self._locks: dict[str, threading.Lock] = {}
+        self._lent: dict[str, Pack] = {}
         self._lock = threading.Lock()
         self._background = Background("slimpath-packing")
         self._uses = 0
@@ -130,6 +134,22 @@ class SessionPool:
         with self._lock:
             return sorted(self._loaded.values(), key=lambda loaded: loaded.last_used)
 
+    def lend(self, pack: Pack) -> None:
+        """Load a pack's graphs from it when they are asked for."""
+        with self._lock:
+            self._lent.update({graph.file: pack for graph in pack.graphs})
+
+    def forget(self, pack: Pack) -> None:
+        """Let a pack's sessions go; its graphs cannot be loaded any more."""
+        with self._lock:
+            for graph in pack.graphs:
+                for kept in (self._lent, self._loaded, self._broken, self._locks):
+                    kept.pop(graph.file, None)
+
+    @property
+    def closed(self) -> bool:
+        return self._closed
+
     @property
     def starts_elsewhere(self) -> bool:
         """Whether first answers come from another library than later ones."""
@@ -179,10 +199,16 @@ class SessionPool:
             return loaded
 
     def _open(self, graph: GraphSpec, backend: Backend, tier: Tier) -> Session:
+        source = self._lent.get(graph.file, self._bundle)
+        folder = source.folder(graph)
         try:
-            return backend.load(self._bundle.graph_bytes(graph), self._bundle.path, tier=tier)
+            data = source.graph_bytes(graph)
+        except KeyError:
+            raise BackendError(f"{graph.file}: its pack was removed", hint="add it again") from None
+        try:
+            return backend.load(data, folder, tier=tier)
         except BackendError as error:
-            raise BackendError(f"{self._bundle.path / graph.file}: {error.message}", hint=error.hint) from error
+            raise BackendError(f"{folder / graph.file}: {error.message}", hint=error.hint) from error
 
     def _promote(self, loaded: Loaded) -> None:
         """In the background: pack a graph that is used much, if there is room; otherwise ask again after as many uses

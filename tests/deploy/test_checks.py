@@ -113,6 +113,34 @@ def test_nothing_to_compare_is_no_success(tmp_path: Path):
     assert run("check/same_answers.py", "compare").returncode == 2
 
 
+def test_transcript_says_what_ran_and_how_it_ended_without_paths_and_hosts_of_this_machine(tmp_path: Path):
+    check = tmp_path / "probe.sh"
+    check.write_text(
+        '#!/bin/sh\necho "in $1/root, of $2"; echo "from $3" >&2\nprintf "half\\r\\033[1mwhole\\033[0m\\n"; exit 3\n'
+    )
+    check.chmod(0o755)
+    work, kept = tmp_path / "some where", tmp_path / "kept" / "probe.txt"
+    arguments = [f"--volume={tmp_path}/pip.conf:/etc/pip.conf:ro", "https://index.example/simple"]
+    script = DEPLOY / "check" / "transcript.sh"
+    done = subprocess.run(
+        [script, kept, check, work, *arguments], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 3, done.stderr
+    text = kept.read_text()
+    assert text.startswith("$ sudo deploy/check/probe.sh WORK --volume=pip.conf:/etc/pip.conf:ro URL\n")
+    assert "\nin WORK/root, of --volume=pip.conf:/etc/pip.conf:ro\nfrom URL\nwhole\n" in text
+    assert text.rstrip().splitlines()[-1].startswith("exit code 3 after ")
+    assert str(tmp_path) not in text and "index.example" not in text
+    assert text == done.stdout and [path.name for path in kept.parent.iterdir()] == ["probe.txt"]
+
+
+@pytest.mark.parametrize("name", ["aarch64.txt", "container.txt"])
+def test_transcripts_in_the_docs_are_of_whole_runs_that_passed(name: str):
+    text = (DEPLOY.parent / "docs" / "transcripts" / name).read_text()
+    assert text.startswith("$ sudo deploy/check/") and text.rstrip().splitlines()[-1].startswith("exit code 0 after ")
+    assert "/work/" not in text and "://" not in text
+
+
 @pytest.mark.parametrize("script", sorted((DEPLOY / "check").glob("*.sh")), ids=lambda path: path.name)
 def test_shell_scripts_parse_and_shellcheck_has_nothing_to_say(script: Path):
     assert os.access(script, os.X_OK)

@@ -24,6 +24,8 @@ PUBLIC = [
     "LoadedImage",
     "Manifest",
     "ManifestError",
+    "Pack",
+    "PackError",
     "Placement",
     "Plan",
     "Planner",
@@ -80,10 +82,10 @@ def test_import_takes_less_than_0_4_s():
 
 def test_every_error_is_a_slimpath_error_and_shows_its_hint():
     kinds = [value for value in vars(errors).values() if isinstance(value, type)]
-    assert len(kinds) == 12 and all(issubclass(kind, errors.SlimpathError) for kind in kinds)
+    assert len(kinds) == 13 and all(issubclass(kind, errors.SlimpathError) for kind in kinds)
     for kind in kinds:
         assert str(kind("what", hint="how")) == "what; how" and str(kind("what")) == "what"
         assert kind("what", hint="how").hint == "how"
-    for part in (errors.ManifestError, errors.GraphError, errors.WeightsError):
+    for part in (errors.ManifestError, errors.GraphError, errors.WeightsError, errors.PackError):
         assert issubclass(part, errors.BundleError)
     assert issubclass(errors.InfeasibleBudgetError, errors.BudgetError)

@@ -90,6 +90,6 @@ def test_one_engine_serves_a_stream(engine: Engine, film: Path) -> None:
         source, lambda rgb, plan: engine(rgb, budget=plan), pilot, Drawer(160).draw, [output], fps=10, pace=False
     )
     stream.start()
-    assert stream.wait(20)
+    assert stream.wait(300)  # it ends when it is done: an emulated processor needs a minute
     assert stream.finish().pictures == 12
     assert len({picture.shape for picture in output.pictures}) == 1

@@ -1,0 +1,63 @@
+"""Fine-tuning: a training that starts from a checkpoint instead of from random weights."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import torch
+
+from ..models import ModelError, MultiTaskModel, load_checkpoint
+from .errors import ConfigError
+
+__all__ = ["TRAINING_ONLY", "sha256_of", "start_from"]
+
+TRAINING_ONLY = ("router_noise", "balance")
+"""Fields of a network's configuration that matter while it is trained alone."""
+
+
+@torch.no_grad()
+def start_from(model: MultiTaskModel, path: Path) -> str:
+    """Copy a checkpoint's encoder into a fresh model, and head, routers and adapters of every task that both have.
+
+    Positions are resampled to the model's image size.
+
+    Returns:
+        SHA-256 of the file: what the fine-tune's metadata names its base by.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        CheckpointError: the file is no checkpoint.
+        ConfigError: it holds another network.
+    """
+    start, _ = load_checkpoint(path)
+    wanted, got = model.config.to_dict(), start.config.to_dict()
+    differs = [name for name in {**wanted, **got} if name not in ("tasks", "image_hw", *TRAINING_ONLY)]
+    if differs := [name for name in differs if wanted.get(name) != got.get(name)]:
+        lines = [f"{name}: expected {wanted.get(name)}, got {got.get(name)}" for name in differs]
+        raise ConfigError(f"{path} holds another network ({'; '.join(lines)})", hint="set `model` to its preset")
+    try:
+        start = start if start.config.image_hw == model.config.image_hw else start.resized(model.config.image_hw)
+    except ModelError as error:
+        raise ConfigError(f"{path} cannot start a training at {model.config.image_hw}: {error}") from error
+    shared = {head.name for head in start.config.tasks} & {head.name for head in model.config.tasks}
+    for task in shared:
+        if start.config.task(task) != model.config.task(task):
+            raise ConfigError(
+                f"{path} answers '{task}' with {start.config.task(task).channels} channels, this training with "
+                f"{model.config.task(task).channels}",
+                hint="start from a checkpoint without this task, or train on the same classes",
+            )
+    parts = tuple(f"{part}.{task}." for task in shared for part in ("heads", "routers", "adapters"))
+    taken = {name: value for name, value in start.state_dict().items() if name.startswith(("encoder.", *parts))}
+    model.load_state_dict({**model.state_dict(), **taken})
+    return sha256_of(path)
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file, hexadecimal."""
+    digest = hashlib.sha256()
+    with Path(path).open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
