@@ -165,7 +165,7 @@ def describe(
         ["together", f"{parameters.total} ({100 * parameters.total / parameters.base:.2f} %) of {parameters.base}"],
         ["folder", f"{added.pack.size_bytes / 1e6:.2f} MB"],
         ["largest difference from the network", f"{added.pack.worst_error:.1e}"],
-        ["rendering, training, measuring: processor time", f"{processor_s / 60:.1f} min"],
+        ["rendering, training and measuring", f"{processor_s / 60:.1f} min of processor time"],
         ["old tasks alone, arrays equal to the last bit", str(alone)],
         ["old tasks beside the new one in one batch", str(beside)],
         [

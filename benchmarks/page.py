@@ -45,6 +45,9 @@ OWN_PAGES = {
     "backends": ("[backends](backends.md)", ["backends.py"]),
     "experts": ("[expert paths](experts.md)", ["experts.py"]),
     "merging": ("[merging](merging.md)", ["merging.py"]),
+    "packs": ("[new tasks](packs.md)", ["add_task.py", "--write"]),
+    "gpu_graphs": ("[graphs for GPUs](gpu.md)", ["gpu_graphs.py"]),
+    "gpu_precision": ("[their precisions](gpu.md)", ["gpu_precision.py"]),
 }
 
 HEAD = """# Benchmarks

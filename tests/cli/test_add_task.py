@@ -10,6 +10,9 @@ from typing import Any
 import cv2
 import pytest
 
+pytest.importorskip("torch", reason="training a pack needs torch")
+pytest.importorskip("onnxscript", reason="exporting needs onnxscript")
+
 from slimpath.export import export_model
 from slimpath.tests.export.conftest import TASKS, random_model
 from slimpath.tests.training.packs.conftest import ToyBlobs
