@@ -260,8 +260,8 @@ class Engine:
         Returns:
             The plans that are ready.
         """
-        with self._views.use():
-            return warm(self, tasks, budgets, progress)
+        with self._views.use() as view:
+            return warm(self, view, tasks, budgets, progress)
 
     def memory(self) -> MemoryReport:
         """What the process, its sessions and the paths of its tasks hold. Takes some milliseconds."""

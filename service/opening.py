@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from ..runtime.packs.pack import Pack
     from .settings import Settings
 
+_log = logging.getLogger("slimpath.service.opening")
 WARM_POINTS = 20  # of the planner's curve: as many plans as a budget can tell apart
 
 
@@ -104,7 +106,11 @@ def _packs_for(bundle: Bundle, settings: Settings) -> list[Pack]:
     packs = [Pack.open(path) for path in settings.engine.packs]
     if len(settings.bundles) < 2:
         return packs  # one that does not fit is refused, and says why
-    return [pack for pack in packs if pack.manifest.base.sha256 == base_sha256(bundle.manifest)]
+    wanted = base_sha256(bundle.manifest)
+    for pack in packs:
+        if pack.manifest.base.sha256 != wanted:
+            _log.warning("%s is for another bundle than %s: its task is not served there", pack.path, bundle.path)
+    return [pack for pack in packs if pack.manifest.base.sha256 == wanted]
 
 
 def warm_engine(engine: Engine, what: str) -> None:

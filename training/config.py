@@ -189,6 +189,8 @@ def with_overrides(config: TrainConfig, overrides: Sequence[str]) -> TrainConfig
         if not isinstance(node, dict) or leaf not in node:
             raise ConfigError(f"there is no setting '{key}'; settings are {', '.join(tree)}")
         node[leaf] = _parse_text(key, value)
+        if node[leaf] is None and _type_of(key) is str:
+            node[leaf] = value
     return _build(TrainConfig, tree, "")
 
 
@@ -204,6 +206,14 @@ def _parse_text(key: str, value: str) -> Any:
     if key.endswith("_hw") and "x" in value:
         return [int(side) for side in value.split("x")]
     return {"none": None, "None": None, "True": True, "False": False}.get(value, value)
+
+
+def _type_of(key: str) -> Any:
+    """The type of a setting; None where it is an entry of a mapping."""
+    kind: Any = TrainConfig
+    for name in key.split("."):
+        kind = typing.get_type_hints(kind).get(name) if dataclasses.is_dataclass(kind) else None
+    return kind
 
 
 def _parse_stage(text: str) -> dict[str, Any]:

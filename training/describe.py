@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -25,31 +25,47 @@ _WORDS: dict[str, tuple[str, str]] = {
     "saliency": ("probability", "the object with the largest area over depth"),
     "scene": ("probability", "what kind of room it is"),
 }
+_WORDS_OF_FILES: dict[str, tuple[str, str]] = {
+    **_WORDS,
+    "depth": ("", "distance as the data set measures it"),
+    "normals": ("unit vector", "surface normals in the data set's own axes"),
+    "edge": ("probability", "boundaries as the data set draws them"),
+    "saliency": ("probability", "what stands out, as the data set marks it"),
+}
+"""Of data sets in files, whose axes, units and definitions are their own."""
 
 
-def task_specs(tasks: Sequence[TrainTask], *, rooms: bool = True) -> tuple[TaskSpec, ...]:
-    """Tasks in the words of a bundle's manifest; classes are named where they are those of SynthRooms (`rooms`)."""
+def task_specs(
+    tasks: Sequence[TrainTask], *, rooms: bool = True, class_names: Mapping[str, Sequence[str]] | None = None
+) -> tuple[TaskSpec, ...]:
+    """Tasks in the words of a bundle's manifest; classes have SynthRooms' names (`rooms`), or `class_names`."""
     from .synthrooms import CLASSES, PALETTE, ROOM_TYPES
 
-    names: dict[str, tuple[str, ...]] = {"semseg": CLASSES, "scene": ROOM_TYPES}
+    names: Mapping[str, Sequence[str]] = {"semseg": CLASSES, "scene": ROOM_TYPES} if rooms else class_names or {}
     specs = []
     for task in tasks:
-        unit, description = _WORDS[task.name]
-        known = names.get(task.name, ()) if rooms else ()
+        unit, description = (_WORDS if rooms else _WORDS_OF_FILES)[task.name]
+        known = tuple(names.get(task.name, ()))
         classes = known if len(known) == task.channels else ()
-        palette = PALETTE if task.name == "semseg" and classes else ()
+        palette = PALETTE if rooms and task.name == "semseg" and classes else ()
         kind: Any = task.kind
         specs.append(TaskSpec(task.name, kind, task.channels, classes, palette, unit, description))
     return tuple(specs)
 
 
 def checkpoint_metadata(
-    config: TrainConfig, tasks: Sequence[TrainTask], step: int, minutes: float, start_sha256: str | None = None
+    config: TrainConfig,
+    tasks: Sequence[TrainTask],
+    step: int,
+    minutes: float,
+    start_sha256: str | None = None,
+    class_names: Mapping[str, Sequence[str]] | None = None,
 ) -> dict[str, Any]:
     """JSON values for `save_checkpoint`; `slimpath export` carries them into the manifest.
 
     Args:
         start_sha256: of the checkpoint that the training started from.
+        class_names: by task, where a data set in files names its classes.
     """
     pad = (PAD_RGB[0], PAD_RGB[1], PAD_RGB[2])
     preprocessing = Preprocessing("letterbox", IMAGE_MEAN, IMAGE_STD, pad_rgb=pad)
@@ -59,7 +75,7 @@ def checkpoint_metadata(
     rooms = config.data.dataset is None
     settings["start"] = start_sha256
     return {
-        "tasks": msgspec.to_builtins(task_specs(tasks, rooms=rooms)),
+        "tasks": msgspec.to_builtins(task_specs(tasks, rooms=rooms, class_names=class_names)),
         "preprocessing": msgspec.to_builtins(preprocessing),
         "licence": LICENCE if rooms else f"under the terms of its training data, {config.data.dataset}",
         "provenance": {

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -51,6 +51,7 @@ class Trainer:
             augment=config.augment,
             rows_per_image=config.data.rows_per_image,
         )
+        self.class_names: Mapping[str, Sequence[str]] = getattr(source, "class_names", {})
         labelled = [task for task in self.tasks if task.kind == "classes"]
         self.class_weights = {
             task.name: class_weights(class_frequencies(source, task.name, task.channels)).to(config.device)
@@ -68,7 +69,9 @@ class Trainer:
         model = build_preset(config.model, heads, image_hw=config.stages[0].image_hw, **routing)
         if config.methods.rep_mtl and not isinstance(model.config, ModelConfig):
             raise ConfigError(f"Rep-MTL needs one representation for all heads, and {config.model} has several levels")
-        self.start_sha256 = start_from(model, Path(config.start)) if config.start else None
+        self.start_sha256 = None
+        if config.start and not self.state_file.exists():  # else `resume` brings the weights, and the hash
+            self.start_sha256 = start_from(model, Path(config.start))
         self._adopt(model.to(config.device).train())
 
     def _adopt(self, model: MultiTaskModel) -> None:
@@ -105,12 +108,15 @@ class Trainer:
             "optimizer": self.optimizer.state_dict(),
             "average": self.average.values,
             "average_updates": self.average.updates,
+            "start_sha256": self.start_sha256,
             "rng": torch.get_rng_state(),
             "rng_cuda": cuda,
             "uncertainty": self.uncertainty.state() if self.uncertainty else None,
         }
         save_state(self.state_file, state)
-        metadata = checkpoint_metadata(self.config, self.tasks, self.step, self.minutes, self.start_sha256)
+        metadata = checkpoint_metadata(
+            self.config, self.tasks, self.step, self.minutes, self.start_sha256, self.class_names
+        )
         save_checkpoint(self.checkpoint_file, self.average.applied(self.model), metadata)
 
     def resume(self) -> None:
@@ -127,6 +133,7 @@ class Trainer:
         values = {name: value.to(self.config.device) for name, value in state["average"].items()}
         self.average.values, self.average.updates = values, state["average_updates"]
         self.step, self.seen, self.minutes = state["step"], state["seen"], state["minutes"]
+        self.start_sha256 = state.get("start_sha256")
         if self.uncertainty:
             self.uncertainty.restore(state["uncertainty"])
         torch.set_rng_state(state["rng"])

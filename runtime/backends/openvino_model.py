@@ -18,7 +18,7 @@ import io
 import os
 import stat
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -30,6 +30,7 @@ from ..bundles.onnx_guard import check_external_data
 from ..errors import BackendError
 
 _KEEP = (("DisablePrecisionConversion", {"value": "dynamic:f16,bf16"}), ("precise", {}))
+_LOW = ("bf16", "f16")
 _PRODUCTS = {"MatMul", "FullyConnected"}
 # Operations of a router, by what they are called in a model, and in a compiled one.
 _ROUTER = _PRODUCTS | {"TopK", "Softmax", "Add", "Eltwise"}
@@ -64,14 +65,20 @@ def read_model(ov: Any, core: Any, graph: bytes, folder: Path, *, fp32_routers: 
 def kept_in_fp32(compiled: Any) -> bool:
     """Whether every expert choice of a compiled model, all that it is computed from, and every count run in fp32."""
     nodes = compiled.get_runtime_model().get_ops()
-    sums = [node for node in _counts(nodes, _kind) if _kind(node) == "Reduce"]
-    if any(_runtime_info(node, "runtimePrecision") in ("bf16", "f16") for node in sums):
-        return False
+    for split in nodes:
+        count = list(_count(split, _kind))
+        while count and _kind(count[-1]) != "Reduce":  # what the sum reads: zeros and ones, exact in anything
+            count.pop()
+        computed = _kind(split) in _SPLITS and split.get_input_size() == 3 and _kind(_source(split, 2)) != "Const"
+        if computed and not count:
+            return False  # compiled to something that this does not know
+        if any(_runtime_info(node, "runtimePrecision") in _LOW for node in count):
+            return False
     for top_k in [node for node in nodes if _kind(node) == "TopK"]:
         router = list(_router(top_k, _kind))
         if not any(_kind(node) in _PRODUCTS for node in router):
             return False  # compiled to something that this does not know
-        if any(_runtime_info(node, "runtimePrecision") in ("bf16", "f16") for node in router):
+        if any(_runtime_info(node, "runtimePrecision") in _LOW for node in router):
             return False
     return True
 
@@ -112,7 +119,7 @@ def _fill(ov: Any, model: Any, weights: list[ExternalWeight], mapped: np.ndarray
 def _keep_routers(ov: Any, core: Any, model: Any) -> Any:
     """The same model with its routers and counts marked; as it is where it has none."""
     marked = {node.get_friendly_name() for node in _router_nodes(ov, model)}
-    marked |= {node.get_friendly_name() for node in _counts(model.get_ops(), _type)}
+    marked |= {node.get_friendly_name() for split in model.get_ops() for node in _count(split, _type)}
     if not marked:
         return model
     with tempfile.TemporaryDirectory(prefix="slimpath-") as scratch:
@@ -182,13 +189,12 @@ def _router(top_k: Any, kind: Callable[[Any], str]) -> Iterator[Any]:
         stack += [user for user in users if kind(user) == "Softmax"]
 
 
-def _counts(nodes: Iterable[Any], kind: Callable[[Any], str]) -> Iterator[Any]:
-    """What computes the lengths of a split, where they are computed."""
-    for split in nodes:
-        node = _source(split, 2) if kind(split) in _SPLITS and split.get_input_size() == 3 else None
-        while node is not None and kind(node) in _COUNT:
-            yield node
-            node = _source(node, 0)
+def _count(split: Any, kind: Callable[[Any], str]) -> Iterator[Any]:
+    """What computes the lengths of a split, last first; nothing where they are constant, or it is no split."""
+    node = _source(split, 2) if kind(split) in _SPLITS and split.get_input_size() == 3 else None
+    while node is not None and kind(node) in _COUNT:
+        yield node
+        node = _source(node, 0)
 
 
 def _norm(node: Any) -> list[Any]:

@@ -239,7 +239,7 @@ def encode_manifest(manifest: Manifest) -> bytes:
 
 _EXPORT_AGAIN = "copy or export the bundle again"
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-_TASK_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
+TASK_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
 _PRECISION = re.compile(r"[a-z][a-z0-9_-]{0,15}")
 
 
@@ -271,7 +271,7 @@ def _check_tasks(manifest: Manifest) -> None:
     for task in manifest.tasks:
         where = f"tasks[{task.name}]"
         _require(names.count(task.name) == 1, where, "listed once", names.count(task.name))
-        _require(bool(_TASK_NAME.fullmatch(task.name)), where, "named by letters, digits, _ and -", task.name)
+        _require(bool(TASK_NAME.fullmatch(task.name)), where, "named by letters, digits, _ and -", task.name)
         wanted = {"depth": 1, "probability": 1, "normals": 3}.get(task.kind, task.channels)
         _require(task.channels == wanted >= 1, f"{where}.channels", f"{max(wanted, 1)}", task.channels)
         if task.kind == "classes":

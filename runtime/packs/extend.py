@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from pathlib import Path
 
 import msgspec
@@ -49,9 +49,10 @@ def extend(base: Bundle, packs: Sequence[Pack]) -> Bundle:
     """
     if not packs:
         return base
-    manifest = base.manifest
+    manifest, taken = base.manifest, set(base.weights.header.tensors)
     for pack in packs:
-        _require_fit(base, manifest, pack)
+        _require_fit(base, manifest, pack, taken)
+        taken.update(pack.tensors)
         manifest = _joined(manifest, pack)
         try:
             check_manifest(manifest)
@@ -73,7 +74,7 @@ def _joined(manifest: Manifest, pack: Pack) -> Manifest:
     )
 
 
-def _require_fit(base: Bundle, manifest: Manifest, pack: Pack) -> None:
+def _require_fit(base: Bundle, manifest: Manifest, pack: Pack, taken: Set[str]) -> None:
     task, wanted, given = pack.task.name, base_sha256(base.manifest), pack.manifest.base
     if given.sha256 != wanted:
         raise PackError(
@@ -87,8 +88,8 @@ def _require_fit(base: Bundle, manifest: Manifest, pack: Pack) -> None:
             hint="remove that pack first, or train this one again under another name",
         )
     for name in pack.tensors:
-        if name in base.weights.header.tensors:
-            raise PackError(f"{pack.path}: its tensor {name!r} has the name of one of the bundle's", hint=_AGAIN)
+        if name in taken:
+            raise PackError(f"{pack.path}: there is a tensor {name!r} already, not of this pack", hint=_AGAIN)
     _require_shapes(base, pack)
 
 

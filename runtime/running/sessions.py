@@ -225,7 +225,9 @@ class SessionPool:
             if self.starts_elsewhere:
                 # Another library would answer from now on, and nobody would know: the next request is told instead.
                 with self._lock:
-                    self._loaded.pop(graph.file, None)
+                    if self._loaded.get(graph.file) is not loaded:
+                        return  # dropped meanwhile, with its pack or to make room
+                    del self._loaded[graph.file]
                     self._broken[graph.file] = error if isinstance(error, BackendError) else BackendError(str(error))
             return
         with self._lock:

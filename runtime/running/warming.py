@@ -16,25 +16,26 @@ from .execution import graphs_of
 
 if TYPE_CHECKING:
     from ..engine import Engine
+    from .views import View
 
 Progress = Callable[[str, int, int], None]  # what was done, steps done, steps in all
 
 
-def warm(engine: Engine, tasks: TaskRequest, budgets: Iterable[BudgetRequest | Budget | Plan] | None,
+def warm(engine: Engine, view: View, tasks: TaskRequest, budgets: Iterable[BudgetRequest | Budget | Plan] | None,
          progress: Progress | None) -> list[Plan]:  # fmt: skip
-    """See `Engine.warm`."""
+    """See `Engine.warm`. All of it on one view, whatever packs come and go meanwhile."""
     if tasks is not None and not isinstance(tasks, (str, Mapping)):
         tasks = list(tasks)  # asked for once per plan
     if budgets is None:
-        plans, rest = _every_width(engine, list(parse_tasks(tasks, engine.bundle.manifest.task_names)))
+        plans, rest = _every_width(view, list(parse_tasks(tasks, view.bundle.manifest.task_names)))
     else:
-        plans, rest = [engine.plan(tasks, budget) for budget in budgets], []
+        plans, rest = [view.chooser.plan(tasks, budget, size=None, strict=False) for budget in budgets], []
     final = budgets is not None or engine.sessions.starts_elsewhere
     total, done = len(plans) + len(rest), 0
     ready: list[Plan] = []
     for plan in plans:
-        if _load(engine, graphs_of(engine.bundle, plan), final=final):
-            engine.rehearse(plan)
+        if _load(engine, graphs_of(view.bundle, plan), final=final):
+            view.answerer.rehearse(grey_request(plan))
             ready.append(plan)
         done += 1
         if progress is not None:
@@ -56,17 +57,17 @@ def _load(engine: Engine, graphs: Iterable[GraphSpec], *, final: bool) -> bool:
     return True
 
 
-def _every_width(engine: Engine, names: list[str]) -> tuple[list[Plan], list[GraphSpec]]:
+def _every_width(view: View, names: list[str]) -> tuple[list[Plan], list[GraphSpec]]:
     """A plan for every encoder that the memory limit allows, widest first, and the heads that none of these runs."""
-    manifest = engine.bundle.manifest
-    usable = [graph for graph in manifest.graphs if graph.precision in engine.planner.precisions]
-    encoders = [graph for graph in usable if graph.kind == "encoder" and engine.planner.top_ks(graph.width)]
+    manifest = view.bundle.manifest
+    usable = [graph for graph in manifest.graphs if graph.precision in view.planner.precisions]
+    encoders = [graph for graph in usable if graph.kind == "encoder" and view.planner.top_ks(graph.width)]
     plans = [
-        engine.plan(names, Budget(width=graph.width, precision=graph.precision), size=graph.size_hw)
+        view.chooser.plan(names, Budget(width=graph.width, precision=graph.precision), size=graph.size_hw, strict=False)
         for graph in sorted(encoders, key=lambda graph: -graph.width)
     ]
     plans = [plan for plan in plans if plan.budget_met]
-    run = {graph.file for plan in plans for graph in graphs_of(engine.bundle, plan)}
+    run = {graph.file for plan in plans for graph in graphs_of(view.bundle, plan)}
     return plans, [graph for graph in usable if graph.task in names and graph.file not in run]
 
 

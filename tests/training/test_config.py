@@ -42,6 +42,14 @@ def test_overrides_reach_nested_settings_with_their_types():
     assert with_overrides(config, ["data.shards=none"]).data.shards is None
 
 
+def test_none_is_a_word_where_a_setting_is_text():
+    config = with_overrides(preset("smoke"), ["methods.sharpness=flat"])
+    assert with_overrides(config, ["methods.sharpness=none"]).methods.sharpness == "none"
+    assert with_overrides(config, ["methods.balance=none"]).methods.balance is None
+    with pytest.raises(ConfigError, match="'bf16' or 'fp32', got 'none'"):
+        with_overrides(config, ["precision=none"])
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [

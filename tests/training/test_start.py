@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,19 @@ def test_fine_tune_says_which_file_it_started_from_but_not_where_that_lies(start
     _, metadata = load_checkpoint(result.checkpoint)
     assert metadata["provenance"]["training"]["start"] == hashlib.sha256(start.read_bytes()).hexdigest()
     assert str(start.parent) not in json.dumps(metadata)
+
+
+def test_resuming_needs_the_start_no_more_and_keeps_its_first_hash(start: Path, tmp_path: Path):
+    base = Path(shutil.copy(start, tmp_path / "base.safetensors"))
+    config, out = settings(base, steps=2, warmup_steps=1), tmp_path / "run"
+    first = Trainer(config, ToyRooms(), TOY_CLASSES, out)
+    first.train_step(first.maker(0, 0, 8, (32, 32)))
+    out.mkdir()
+    first.save()
+    base.unlink()
+    result = train(config, out, progress=False, source=ToyRooms(), classes=TOY_CLASSES)
+    _, metadata = load_checkpoint(result.checkpoint)
+    assert metadata["provenance"]["training"]["start"] == hashlib.sha256(start.read_bytes()).hexdigest()
 
 
 def test_positions_are_resampled_to_the_first_stage(start: Path):

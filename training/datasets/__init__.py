@@ -24,7 +24,7 @@ LAYOUTS: dict[str, type[FileDataset]] = {
 
 
 def open_dataset(layout: str, root: Path, split: str, tasks: Sequence[str]) -> FileDataset:
-    """The samples of a split, every file that `tasks` need checked.
+    """The samples of a split, every file that `tasks` need checked; what is in a .mat is only seen when it is read.
 
     Raises:
         DataError: there is no such layout, split or task, or files are missing or do not fit together; all are named.

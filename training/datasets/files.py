@@ -28,11 +28,12 @@ _SHOWN = 8
 
 @dataclass(frozen=True)
 class Item:
-    """One sample: its name, its picture, and the file of each task."""
+    """One sample: its name, its picture, the file of each task, and what else is read for them."""
 
     name: str
     image: Path
     labels: Mapping[str, Path]
+    others: tuple[Path, ...] = ()
 
 
 class FileDataset(ABC):
@@ -111,6 +112,8 @@ class FileDataset(ABC):
                 found = _size_of(path, problems)
                 if size and found and size != found and not self.resizes:
                     problems.append(f"{path} ({found[0]} x {found[1]}, its picture {size[0]} x {size[1]})")
+            for path in item.others:
+                _size_of(path, problems)
         if problems:
             more = f" and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
             raise DataError(
@@ -130,7 +133,7 @@ def _size_of(path: Path, problems: list[str]) -> tuple[int, int] | None:
         if path.suffix != ".mat":
             header = read_header(path.read_bytes())
             return header.height, header.width
-    except (ImageError, ValueError, OSError) as error:
+    except (ImageError, ValueError, OSError, EOFError) as error:
         problems.append(f"{path} ({error})")
     return None
 
@@ -140,6 +143,7 @@ def array_shape(path: Path) -> tuple[int, ...]:
 
     Raises:
         ValueError: it is none, is cut off, or holds pickled objects.
+        EOFError: it is empty.
     """
     return np.load(path, mmap_mode="r", allow_pickle=False).shape
 

@@ -32,14 +32,17 @@ class PlainFolder(FileDataset):
 
     def __init__(self, root: Path, split: str, tasks: list[str] | tuple[str, ...]) -> None:
         super().__init__(root, split, tasks)
-        self._classes = {task: self._count(task) for task in self.tasks if task in ("semseg", "human_parts")}
+        lists = {task: self.root / f"{task}.txt" for task in self.tasks if task in ("semseg", "human_parts")}
+        self.class_names = {task: self.listed(path) for task, path in lists.items() if path.is_file()}
+        self._classes = {task: self._count(task) for task in lists}
 
     @property
     def classes(self) -> dict[str, int]:
         return dict(self._classes)
 
     def find_items(self) -> list[Item]:
-        pictures = {path.stem: path for path in sorted((self.root / "images").glob("*")) if path.suffix in _PICTURES}
+        files = sorted((self.root / "images").glob("*"))
+        pictures = {path.stem: path for path in files if path.suffix.lower() in _PICTURES}
         if not pictures:
             raise DataError(f"{self.root / 'images'} holds no picture ({', '.join(_PICTURES)})")
         lists = self.root.glob("*.txt")
@@ -61,9 +64,8 @@ class PlainFolder(FileDataset):
 
     def _count(self, task: str) -> int:
         """Number of classes: as many as have names, else one more than the largest id."""
-        names = self.root / f"{task}.txt"
-        if names.is_file():
-            return len(self.listed(names))
+        if task in self.class_names:
+            return len(self.class_names[task])
         largest = 0
         for item in self.items:
             ids = read_labels(item.labels[task])

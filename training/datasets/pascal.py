@@ -20,11 +20,13 @@ from typing import Any
 import cv2
 import numpy as np
 
+from ..errors import DataError
 from ..tasks import IGNORED_CLASS
 from .files import FileDataset, Item, read_labels, read_picture, unit_normals
 
 __all__ = ["PARTS", "PascalMt"]
 
+_HINT = "unpack this file of PASCAL_MT again, or take it off the split"
 _PERSON = 15
 _PARTS_OF = {
     1: "hair head lear lebrow leye mouth nose rear rebrow reye",
@@ -64,8 +66,14 @@ class PascalMt(FileDataset):
 
     def find_items(self) -> list[Item]:
         names = self.listed(self.root / "ImageSets" / "Context" / f"{self.split}.txt")
+        masked = "normals" in self.tasks and "edge" not in self.tasks  # normals need the classes, too
         return [
-            Item(name, self.root / "JPEGImages" / f"{name}.jpg", {task: self._file(task, name) for task in self.tasks})
+            Item(
+                name,
+                self.root / "JPEGImages" / f"{name}.jpg",
+                {task: self._file(task, name) for task in self.tasks},
+                (self._context_file(name),) if masked else (),
+            )
             for name in names
         ]
 
@@ -94,7 +102,10 @@ class PascalMt(FileDataset):
         if task == "edge":
             return context_edges(self._context(item))
         if task == "human_parts":
-            return human_parts(_matlab(path)["anno"])
+            try:
+                return human_parts(_matlab(path, "anno"))
+            except (AttributeError, LookupError, TypeError, ValueError) as error:
+                raise DataError(f"{path}: `anno` is not laid out as PASCAL-Part's: {error!r}", hint=_HINT) from error
         vectors = unit_normals(read_picture(path) / 127.5 - 1, path)
         context = self._context(item)
         if context.shape != vectors.shape[:2]:
@@ -102,7 +113,14 @@ class PascalMt(FileDataset):
         return vectors * np.isin(context, NORMALS_CLASSES)[..., None]
 
     def _context(self, item: Item) -> np.ndarray:
-        return np.asarray(_matlab(self._context_file(item.name))["LabelMap"], np.uint16)
+        path = self._context_file(item.name)
+        labels = np.asarray(_matlab(path, "LabelMap"))
+        if labels.ndim != 2 or labels.dtype.kind not in "uif":
+            raise DataError(
+                f"{path}: `LabelMap` must hold one number per pixel, got {labels.dtype} of shape {labels.shape}",
+                hint=_HINT,
+            )
+        return labels.astype(np.uint16)
 
 
 def context_edges(labels_HW: np.ndarray) -> np.ndarray:
@@ -133,7 +151,19 @@ def human_parts(anno: Any) -> np.ndarray:
     return target
 
 
-def _matlab(path: Path) -> dict[str, Any]:
+def _matlab(path: Path, name: str) -> Any:
+    """A variable of a .mat file.
+
+    Raises:
+        DataError: scipy cannot read the file, or the variable is not in it.
+    """
     from scipy.io import loadmat
 
-    return loadmat(path)
+    try:
+        variables = loadmat(path)
+    except Exception as error:  # scipy raises a dozen types on a damaged file
+        raise DataError(f"{path} is not a .mat file that scipy can read: {error}", hint=_HINT) from error
+    if name not in variables:
+        there = ", ".join(key for key in variables if not key.startswith("__")) or "nothing"
+        raise DataError(f"{path} must hold `{name}`, got {there}", hint=_HINT)
+    return variables[name]

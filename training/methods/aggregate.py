@@ -39,7 +39,7 @@ def aggregator(name: str, seed: int) -> Aggregate:
     def aggregate(gradients: Sequence[Sequence[Tensor]]) -> list[Tensor]:
         matrix_TP = torch.stack([torch.cat([part.float().flatten() for part in parts]) for parts in gradients])
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+            torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed GPUs, too, for good
             flat_P = combine(matrix_TP)
         pieces = flat_P.split([part.numel() for part in gradients[0]])
         return [piece.view_as(part).to(part.dtype) for piece, part in zip(pieces, gradients[0])]

@@ -36,12 +36,14 @@ def saliencies(losses: Mapping[str, Tensor], tokens_BND: Tensor, rows: Mapping[s
     """Gradient of each row's own task loss by its patch tokens, [B, P, C], itself differentiable (eq. 3).
 
     Args:
-        losses: loss of each task, computed from `tokens_BND`.
+        losses: loss of each task, computed from `tokens_BND`; those of tasks without rows are left out.
         tokens_BND: tokens of every row, class token first.
         rows: which rows work on each task.
     """
     saliency = torch.zeros_like(tokens_BND)
     for task, loss in losses.items():
+        if task not in rows:  # labels of images, and no row of its own in this step
+            continue
         (gradient,) = torch.autograd.grad(loss, tokens_BND, create_graph=True)
         saliency = saliency.index_add(0, rows[task], gradient[rows[task]])
     return saliency[:, 1:].float()

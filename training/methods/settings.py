@@ -1,4 +1,4 @@
-"""Which training methods a training uses; everything is off by default."""
+"""Which training methods a training uses; all are off by default, but for the model's own noise of routers."""
 
 from __future__ import annotations
 

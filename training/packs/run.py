@@ -14,7 +14,7 @@ from ...export.pack import PackReport, check_pack_target, export_pack
 from ...export.reload import model_from_bundle
 from ...models import HeadConfig
 from ...runtime.bundles.bundle import Bundle
-from ...runtime.bundles.manifest import Accuracy
+from ...runtime.bundles.manifest import TASK_NAME, Accuracy
 from ...runtime.packs.extend import extend
 from ...runtime.packs.pack import Pack
 from ...runtime.tasks import TaskSpec
@@ -78,6 +78,8 @@ def add_task(
     base, spec = Bundle.open(bundle), samples.task
     if spec.name in base.manifest.task_names:
         raise ConfigError(f"there is a task '{spec.name}' already; this bundle has {base.manifest.task_names}")
+    if not TASK_NAME.fullmatch(spec.name):
+        raise ConfigError(f"a task's name is a letter, then at most 63 letters, digits, _ and -; got '{spec.name}'")
     torch.manual_seed(config.seed)
     known, metadata = model_from_bundle(base, base.manifest.sizes[0])
     head = HeadConfig(spec.name, spec.kind, spec.channels)

@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from slimpath.runtime.backends.ort import OrtBackend, OrtSession
+from slimpath.runtime.bundles.bundle import Bundle
 from slimpath.runtime.engine import Engine
 from slimpath.runtime.errors import BackendError, PackError, TaskError
 from slimpath.runtime.packs.pack import Pack
@@ -111,6 +113,44 @@ def test_a_request_under_way_ends_on_the_pack_that_was_taken_off(
     assert np.array_equal(answers[0], expected)
     assert not any("layout" in loaded.graph.file for loaded in engine.sessions.loaded())
     assert not engine.sessions._lent
+
+
+def test_loading_ahead_goes_on_for_a_pack_that_was_taken_off(engine: Engine, pack: Path) -> None:
+    engine.add_pack(pack)
+
+    def take_off(what: str, done: int, total: int) -> None:
+        if "layout" in engine.packs:
+            engine.remove_pack("layout")
+
+    plans = engine.warm("layout", progress=take_off)
+    assert plans and all(list(plan.decoder_widths) == ["layout"] for plan in plans)
+    assert "layout" not in engine.tasks and not engine.sessions._lent
+
+
+def test_packing_that_fails_after_a_pack_is_gone_does_not_stand_in_its_way(
+    tiny_bundle: Path, pack: Path, photo: Callable[..., np.ndarray]
+) -> None:
+    starter = OrtBackend(threads=1)
+    final = OrtBackend(threads=1)
+    with Engine(Bundle.open(tiny_bundle), final, tier="packed") as engine:
+        engine.add_pack(pack)
+        pool = engine.sessions
+        pool._first = (starter, "mapped")
+        graph = next(graph for graph in engine.bundle.manifest.graphs if graph.task == "layout")
+        pool.get(graph)
+        (loaded,) = [one for one in pool.loaded() if one.graph.file == graph.file]
+        loaded.tier = "mapped"
+
+        def gone(*_: object, **__: object) -> OrtSession:
+            engine.remove_pack("layout")
+            raise BackendError("its pack was removed")
+
+        final.load = gone  # type: ignore[method-assign]
+        pool._promote(loaded)
+        del final.load
+        assert not pool._broken
+        engine.add_pack(pack)
+        assert engine(photo(), "layout")["layout"].size
 
 
 def test_packs_come_and_go_while_threads_ask(tiny_bundle: Path, pack: Path, photo: Callable[..., np.ndarray]) -> None:

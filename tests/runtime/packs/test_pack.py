@@ -18,6 +18,7 @@ from slimpath.runtime.errors import BundleError, GraphError, PackError, WeightsE
 from slimpath.runtime.packs.extend import extend
 from slimpath.runtime.packs.manifest import PACK_FILE, base_sha256, read_pack_manifest
 from slimpath.runtime.packs.pack import Pack
+from slimpath.runtime.tasks import TaskSpec
 from slimpath.tests.runtime.tiny_pack import LAYOUT, build_tiny_pack, rewrite
 
 
@@ -152,8 +153,19 @@ def test_a_tensor_with_the_name_of_one_of_the_bundle_is_refused(
 ) -> None:
     opened = Pack.open(build_tiny_pack(tmp_path / "pack", tiny_bundle))
     monkeypatch.setattr(Pack, "tensors", property(lambda _: ("router.depth",)))
-    with pytest.raises(PackError, match=r"'router\.depth' has the name of one of the bundle's"):
+    with pytest.raises(PackError, match=r"there is a tensor 'router\.depth' already"):
         extend(Bundle.open(tiny_bundle), [opened])
+
+
+def test_a_tensor_with_the_name_of_another_packs_is_refused(
+    pack: Path, tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = Pack.open(pack)
+    second = Pack.open(build_tiny_pack(tmp_path / "second", tiny_bundle, TaskSpec("height", "classes", 3)))
+    assert extend(Bundle.open(tiny_bundle), [first, second]).manifest.task_names[-2:] == ("layout", "height")
+    monkeypatch.setattr(Pack, "tensors", property(lambda _: ("router.layout", "router_bias.layout")))
+    with pytest.raises(PackError, match=r"there is a tensor 'router\.layout' already"):
+        extend(Bundle.open(tiny_bundle), [first, second])
 
 
 @pytest.mark.parametrize("kind", ["nothing", "file", "bundle", "folder"])

@@ -40,9 +40,12 @@ def test_a_pack_that_does_not_fit_the_only_bundle_is_refused(pack: Path, tmp_pat
         open_engine(other, settings_for(other, engine={"packs": (str(pack),)}))
 
 
-def test_of_several_bundles_each_gets_its_own_packs(bundle: Path, pack: Path, tmp_path: Path) -> None:
+def test_of_several_bundles_each_gets_its_own_packs(
+    bundle: Path, pack: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     other = build_tiny_bundle(tmp_path / "other", moe=False)
     settings = replace(settings_for(bundle, engine={"packs": (str(pack),)}), bundles=(str(bundle), str(other)))
     with open_engine(bundle, settings) as mine, open_engine(other, settings) as theirs:
         assert "layout" in mine.tasks and "layout" not in theirs.tasks
         assert np.isfinite(theirs(picture(), "depth")["depth"]).all()
+    assert [str(pack) in message for message in caplog.messages] == [True]  # of the other one alone

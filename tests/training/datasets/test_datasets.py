@@ -9,6 +9,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from scipy.io import savemat
 
 from slimpath.tests.training.datasets.conftest import (
     CHAIR,
@@ -205,6 +206,46 @@ def test_damaged_label_is_refused(plain: Path):
     write_npy(plain / "depth/hall.npy", np.zeros((*SIZE_HW, 2), np.float32))
     with pytest.raises(DataError, match="one value per pixel"):
         open_dataset("folder", plain, "train", ("depth",))[0]
+
+
+def test_empty_array_is_named_with_the_others(plain: Path):
+    (plain / "depth/hall.npy").write_bytes(b"")
+    with pytest.raises(DataError, match=r"1 are missing, damaged.*hall\.npy"):
+        open_dataset("folder", plain, "train", ("depth",))
+
+
+def test_suffix_of_a_picture_may_be_in_capitals(plain: Path):
+    (plain / "images/kitchen.jpg").rename(plain / "images/kitchen.JPG")
+    samples = open_dataset("folder", plain, "train", ("edge",))
+    assert [item.name for item in samples.items] == ["hall", "kitchen"] and samples[1]["image"].shape == (*SIZE_HW, 3)
+
+
+def test_pascal_normals_ask_for_the_classes_that_mask_them(pascal: Path, tmp_path: Path):
+    root = shutil.copytree(pascal, tmp_path / "pascal")
+    (root / "pascal-context/trainval/2008_000002.mat").unlink()
+    for tasks in (("normals",), ("edge",), ("normals", "edge")):
+        with pytest.raises(DataError, match=r"1 are missing.*trainval.2008_000002\.mat \(missing\)"):
+            open_dataset("pascal_mt", root, "train", tasks)
+    assert len(open_dataset("pascal_mt", root, "train", ("saliency",))) == 2
+
+
+def test_mat_file_that_cannot_be_used_is_refused_when_it_is_read(pascal: Path, tmp_path: Path):
+    root = shutil.copytree(pascal, tmp_path / "pascal")
+    parts, context = root / "human_parts/2008_000001.mat", root / "pascal-context/trainval/2008_000001.mat"
+    samples = open_dataset("pascal_mt", root, "train", ("human_parts",))
+    edges = open_dataset("pascal_mt", root, "train", ("edge",))
+    parts.write_bytes(parts.read_bytes()[:200])
+    with pytest.raises(DataError, match=r"2008_000001\.mat is not a \.mat file.*unpack"):
+        samples[0]
+    savemat(parts, {"anno": np.ones((2, 2))})
+    with pytest.raises(DataError, match=r"`anno` is not laid out.*unpack"):
+        samples[0]
+    savemat(parts, {"other": 1})
+    with pytest.raises(DataError, match="must hold `anno`, got other; unpack"):
+        samples[0]
+    savemat(context, {"LabelMap": "text"})
+    with pytest.raises(DataError, match=r"one number per pixel.*unpack"):
+        edges[0]
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

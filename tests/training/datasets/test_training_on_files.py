@@ -8,6 +8,7 @@ import pytest
 
 from slimpath.models import load_checkpoint
 from slimpath.tests.training.conftest import toy_config
+from slimpath.tests.training.datasets.conftest import write_list
 from slimpath.training.config import DataConfig, Stage, TrainConfig
 from slimpath.training.data import open_source
 from slimpath.training.errors import DataError
@@ -34,12 +35,20 @@ def test_training_reads_files_and_says_so(pascal: Path, tmp_path: Path):
     assert metadata["provenance"]["data"] == "pascal_mt, split train"
     assert str(pascal) not in str(metadata)  # the machine's folders are nobody's business
     assert all(not task["classes"] for task in metadata["tasks"])
+    words = {task["name"]: task["description"] for task in metadata["tasks"]}
+    assert "data set" in words["normals"] and "x right" not in words["normals"]  # what is true of SynthRooms
+    assert "largest area" not in words["saliency"] and "creases" not in words["edge"]
 
 
 def test_plain_folder_trains_with_its_own_classes(plain: Path, tmp_path: Path):
+    names = ["floor", "wall", "a", "b", "door"]
+    write_list(plain / "semseg.txt", names)
     result = train(config_of("folder", plain, ("semseg", "depth")), tmp_path / "run", progress=False)
-    model, _ = load_checkpoint(result.checkpoint)
+    model, metadata = load_checkpoint(result.checkpoint)
     assert model.config.task("semseg").channels == 5
+    semseg, depth = metadata["tasks"]
+    assert (list(semseg["classes"]), list(semseg["palette"])) == (names, [])
+    assert depth["unit"] == "" and "degrees" not in depth["description"]
 
 
 def test_folder_is_asked_for_and_checked_before_anything_is_built(tmp_path: Path):

@@ -89,7 +89,8 @@ def test_saliency_is_the_gradient_of_the_rows_own_loss_by_its_patch_tokens():
     tokens = torch.randn(4, 3, 2, dtype=torch.float64, requires_grad=True)
     rows = {"depth": torch.tensor([0, 3]), "edge": torch.tensor([1, 2])}
     losses = {task: weight / 2 * tokens[rows[task]].square().mean() for task, weight in (("depth", 1.0), ("edge", 5.0))}
-    found = saliencies(losses, tokens, rows)
+    every = {**losses, "scene": tokens.sum()}  # labels of images, read from all rows: none is its own
+    found = saliencies(every, tokens, rows)
     for task, weight in (("depth", 1.0), ("edge", 5.0)):
         for row in rows[task].tolist():
             expected = weight * tokens.detach()[row, 1:] / (2 * 3 * 2)  # rows x tokens x channels of the mean

@@ -69,11 +69,13 @@ def test_mgda_is_the_shortest_convex_combination():
     assert found == pytest.approx(share * a + (1 - share) * b, abs=1e-3)
 
 
-def test_order_of_tasks_in_pcgrad_is_the_seeds_and_costs_the_global_state_nothing():
+def test_order_of_tasks_in_pcgrad_is_the_seeds_and_costs_the_global_state_nothing(monkeypatch: pytest.MonkeyPatch):
+    seeded: list[int] = []
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", seeded.append)
     matrix = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)
     before = torch.get_rng_state()
     first, again = (flat(aggregator("pcgrad", 4)(as_gradients(matrix))) for _ in range(2))
-    assert np.array_equal(first, again) and torch.equal(before, torch.get_rng_state())
+    assert np.array_equal(first, again) and torch.equal(before, torch.get_rng_state()) and not seeded
 
 
 def test_aggregator_without_its_library_is_refused_with_the_command_that_helps(monkeypatch: pytest.MonkeyPatch):

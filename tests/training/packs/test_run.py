@@ -100,6 +100,11 @@ def test_a_place_or_name_that_is_taken_is_refused_before_anything_is_trained(
     (tmp_path / "taken").mkdir()
     with pytest.raises(TargetExistsError):
         add_task(micro_bundle, blob_samples(), tmp_path / "taken")
+    for name in ("größe", "_parts", "a" * 65):
+        with pytest.raises(ConfigError, match="a task's name is a letter"):
+            add_task(
+                micro_bundle, replace(blob_samples(), task=msgspec.structs.replace(BLOBS, name=name)), tmp_path / "o"
+            )
     samples = replace(blob_samples(), task=msgspec.structs.replace(BLOBS, name="semseg"))
     with pytest.raises(ConfigError, match="there is a task 'semseg' already"):
         add_task(micro_bundle, samples, tmp_path / "pack")
