@@ -10,7 +10,7 @@ import typer
 from .common import BAD_INPUT, Debug, Json, say, verb
 from .inspect_experts import describe_needs, print_experts
 from .inspect_gpu import describe_gpu, print_gpu
-from .inspect_pack import inspect_pack, is_pack
+from .inspect_pack import inspect_pack
 from .inspect_tables import print_accuracies, print_files, provenance_rows
 from .output import human_bytes, human_flops, print_json, print_table
 
@@ -46,6 +46,7 @@ def inspect(
       slimpath inspect layout.pack
     """
     from ..runtime import Bundle, bundled_path
+    from ..runtime.bundles.manifest import is_pack
 
     if bundle is not None and is_pack(bundle):
         inspect_pack(bundle, verify, json)

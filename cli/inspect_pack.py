@@ -12,11 +12,6 @@ if TYPE_CHECKING:
     from ..runtime import Pack
 
 
-def is_pack(folder: Path) -> bool:
-    """Whether a folder is a task pack, and not a bundle."""
-    return (folder / "pack.json").is_file() and not (folder / "manifest.json").exists()
-
-
 def inspect_pack(folder: Path, verify: bool, json: bool) -> None:
     """Open a pack and print what is in it.
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ..models.dispatch import dispatch_blocked
-from ..models.moe import Routing, SlimExperts
+from ..models.moe import Routing, SlimExperts, by_token
 from ..models.widths import kept
 
 MAX_SHAPES = 8  # per session: each keeps its own activations on the device
@@ -46,17 +46,8 @@ class StackedExperts(nn.Module):
             setattr(self, name, getattr(self, name)[:, : self.hidden])
 
     def forward(self, tokens_BND: Tensor, routing: Routing, width: float = 1.0) -> Tensor:
-        rows, count, dim = tokens_BND.shape
-        out_TD = dispatch_blocked(
-            tokens_BND.reshape(rows * count, dim),
-            routing.expert_BNK.reshape(rows * count, -1),
-            routing.weight_BNK.reshape(rows * count, -1),
-            self.up,
-            self.up_bias,
-            self.down,
-            self.down_bias,
-        )
-        return out_TD.reshape(rows, count, dim)
+        weights = self.up, self.up_bias, self.down, self.down_bias
+        return dispatch_blocked(*by_token(tokens_BND, routing), *weights).reshape(tokens_BND.shape)
 
 
 def stack_experts(model: nn.Module) -> None:

@@ -40,7 +40,7 @@ def expert_ffn_to_onnx(
 
     Args:
         counted_in: what the tokens of an expert are summed in. fp32 is exact up to 2^24 of them, and ONNX Runtime sums
-            it fastest (int32 takes 1.7 times as long, int64 2.3 times; 788 pairs), but a library that computes in bf16
+            it faster than integers, but a library that computes in bf16
             rounds it: `runtime/backends/openvino_model.py` keeps bundles from that, nobody a graph that left home.
     """
     experts, ranks = len(up), int(expert_TK.shape[1])

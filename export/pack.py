@@ -14,9 +14,8 @@ from .. import __version__
 from ..models import MultiTaskModel
 from ..runtime.bundles import graph_names as names
 from ..runtime.bundles.bundle import Bundle
-from ..runtime.bundles.manifest import Accuracy, GraphSpec, Parity, WeightsSpec
+from ..runtime.bundles.manifest import PACK_FILE, Accuracy, GraphSpec, Parity, WeightsSpec
 from ..runtime.packs.manifest import (
-    PACK_FILE,
     PACK_VERSION,
     AddedParameters,
     PackBase,

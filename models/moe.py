@@ -110,14 +110,18 @@ class SlimExperts(nn.Module):
     def views(self, width: float) -> tuple[list[Tensor], list[Tensor], list[Tensor], list[Tensor]]:
         """Prefix views of every expert: up [U, D], up_bias [U], down [U, D], down_bias [D]."""
         units = kept(self.hidden, width)
-        up, up_bias = [prefix(p, units) for p in self.up], [prefix(p, units) for p in self.up_bias]
-        return up, up_bias, [prefix(p, units) for p in self.down], list(self.down_bias)
+        up, up_bias, down = ([prefix(p, units) for p in group] for group in (self.up, self.up_bias, self.down))
+        more_up, more_down = self.changes(units)
+        up = up if more_up is None else [weight + more_up for weight in up]
+        down = down if more_down is None else [weight + more_down for weight in down]
+        return up, up_bias, down, list(self.down_bias)
+
+    def changes(self, units: int) -> tuple[Tensor | None, Tensor | None]:
+        """What is added to every expert's `up` and `down`, [units, D]: here nothing; see `shared.SharedExperts`."""
+        return None, None
 
     def forward(self, tokens_BND: Tensor, routing: Routing, width: float = 1.0) -> Tensor:
-        rows, count, dim = tokens_BND.shape
-        tokens_TD = tokens_BND.reshape(rows * count, dim)
-        expert_TK = routing.expert_BNK.reshape(rows * count, -1)
-        weight_TK = routing.weight_BNK.reshape(rows * count, -1)
+        tokens_TD, expert_TK, weight_TK = by_token(tokens_BND, routing)
         if torch.compiler.is_exporting():
             out_TD = torch.ops.slimpath.expert_ffn(tokens_TD, expert_TK, weight_TK, *self.views(width))
         else:
@@ -126,7 +130,14 @@ class SlimExperts(nn.Module):
                 # Autocast would cast 64 small tensors one by one and keep them; here the same cost is explicit.
                 views = [[view.to(cast) for view in group] for group in self.views(width)]
                 out_TD = dispatch_sorted(tokens_TD.to(cast), expert_TK, weight_TK, *views)
-        return out_TD.reshape(rows, count, dim)
+        return out_TD.reshape(tokens_BND.shape)
+
+
+def by_token(tokens_BND: Tensor, routing: Routing) -> tuple[Tensor, Tensor, Tensor]:
+    """Tokens [T, D], their experts [T, K] and weights [T, K], the rows one after another."""
+    count = tokens_BND.shape[0] * tokens_BND.shape[1]
+    experts, weights = routing.expert_BNK.reshape(count, -1), routing.weight_BNK.reshape(count, -1)
+    return tokens_BND.reshape(count, tokens_BND.shape[2]), experts, weights
 
 
 def _autocast_dtype(tensor: Tensor) -> torch.dtype:

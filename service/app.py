@@ -103,9 +103,9 @@ def _lifespan(
         try:
             yield
         finally:
-            without_sighup()
             loading.cancel()
             await registry.close(settings.server.drain_s)
+            without_sighup()  # last: without the handler a SIGHUP would end the process before it has answered
 
     return lifespan
 

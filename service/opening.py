@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ..runtime.backends import make_backend
 from ..runtime.backends.base import Backend, Session, Tier
 from ..runtime.bundles.bundle import Bundle
+from ..runtime.bundles.weights import file_identity
 from ..runtime.cpus import usable_cpus
 from ..runtime.engine import Engine
 from ..runtime.errors import BackendError, SlimpathError
@@ -36,7 +37,7 @@ class GuardedBackend:
     def __init__(self, backend: Backend, weights: Path) -> None:
         self._backend = backend
         self._weights = weights
-        self._opened = _identity(weights)
+        self._opened = file_identity(weights)
 
     def load(self, graph: bytes, folder: Path, *, tier: Tier = "packed") -> Session:
         """See `Backend.load`.
@@ -54,19 +55,11 @@ class GuardedBackend:
         return session
 
     def _check(self) -> None:
-        if _identity(self._weights) != self._opened:
+        if file_identity(self._weights) != self._opened:
             raise BackendError("the bundle's files were replaced after it was opened", hint="reload the model")
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._backend, name)
-
-
-def _identity(path: Path) -> tuple[int, int, int, int] | None:
-    try:
-        status = os.stat(path)
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def open_engine(folder: Path, settings: Settings) -> Engine:

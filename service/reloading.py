@@ -15,7 +15,8 @@ _log = logging.getLogger("slimpath.service.registry")
 
 
 def reload_on_sighup(registry: ModelRegistry) -> Callable[[], None]:
-    """Have SIGHUP read all bundles again; call it in the event loop. Returns what takes the handler away.
+    """Have SIGHUP read all bundles again; call it in the event loop. Returns what takes the handler away: from then on
+    the signal ends the process, as it does by default.
 
     Only the main thread gets signals: elsewhere (an application inside another program) nothing is done.
     """

@@ -10,9 +10,10 @@ from torch import Tensor
 from ...models.swin_config import STAGES
 from ...models.swin_layers import relative_index
 from ..errors import ConvertError
-from .changes import by_head, transposed
+from .changes import transposed
 from .source import count_numbered, shape_of
 from .table import Rule
+from .vit_names import block_rules
 
 
 def swin_rules(backbone: str = "", linear: str = "") -> tuple[Rule, ...]:
@@ -22,19 +23,10 @@ def swin_rules(backbone: str = "", linear: str = "") -> tuple[Rule, ...]:
     return (
         Rule(f"{backbone}patch_embed.proj.{{part}}", "encoder.patch_embed.{part}"),
         Rule(f"{backbone}patch_embed.norm.{{part}}", "encoder.embed_norm.{part}"),
-        Rule(f"{block}.norm1.{{part}}", f"{ours}.norm1.{{part}}"),
-        Rule(f"{block}.norm2.{{part}}", f"{ours}.norm2.{{part}}"),
+        *block_rules(block, ours, linear),
         Rule(f"{block}.attn.relative_position_bias_table", f"{ours}.attn.bias_table", transposed, "transposed"),
         Rule(f"{block}.attn.relative_position_index", None, None, recomputed),
         Rule(f"{block}.attn_mask", None, None, recomputed),
-        Rule(f"{block}.attn.qkv{linear}.weight", f"{ours}.attn.qkv", by_head, "rows ordered by head"),
-        Rule(f"{block}.attn.qkv{linear}.bias", f"{ours}.attn.qkv_bias", by_head, "ordered by head"),
-        Rule(f"{block}.attn.proj{linear}.weight", f"{ours}.attn.proj", transposed, "transposed"),
-        Rule(f"{block}.attn.proj{linear}.bias", f"{ours}.attn.proj_bias"),
-        Rule(f"{block}.mlp.fc1{linear}.weight", f"{ours}.mlp.up"),
-        Rule(f"{block}.mlp.fc1{linear}.bias", f"{ours}.mlp.up_bias"),
-        Rule(f"{block}.mlp.fc2{linear}.weight", f"{ours}.mlp.down", transposed, "transposed"),
-        Rule(f"{block}.mlp.fc2{linear}.bias", f"{ours}.mlp.down_bias"),
         Rule(f"{backbone}layers.{{stage}}.downsample.norm.{{part}}", "encoder.stages.{stage}.merge.norm.{part}"),
         Rule(f"{backbone}layers.{{stage}}.downsample.reduction.weight", "encoder.stages.{stage}.merge.reduction"),
     )

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ...models.dispatch import dispatch_reference
 from ...models.encoder import Encoder
-from ...models.moe import Routing, SlimExperts, route
+from ...models.moe import Routing, SlimExperts, by_token, route
 from ...models.widths import kept
 
 _STACKED = ("up", "up_bias", "down")  # what widths slim
@@ -94,17 +94,8 @@ class UnitMajorExperts(nn.Module):
             setattr(self, name, nn.Parameter(rows, requires_grad=False))
 
     def forward(self, tokens_BND: Tensor, routing: Routing, width: float = 1.0) -> Tensor:
-        rows, count, dim = tokens_BND.shape
-        out_TD = gpu_experts(
-            tokens_BND.reshape(rows * count, dim),
-            routing.expert_BNK.reshape(rows * count, -1),
-            routing.weight_BNK.reshape(rows * count, -1),
-            self.up,
-            self.up_bias,
-            self.down,
-            self.down_bias,
-        )
-        return out_TD.reshape(rows, count, dim)
+        weights = self.up, self.up_bias, self.down, self.down_bias
+        return gpu_experts(*by_token(tokens_BND, routing), *weights).reshape(tokens_BND.shape)
 
 
 def prepare_for_gpu_(encoder: nn.Module, top_k: int) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ import numpy as np
 
 from ..cpus import usable_cpus
 from ..errors import BackendError, GraphError
-from .base import Tier
+from .base import Tier, installed_version
 
 # Not fp16: 1.3 times as long as fp32 on a CPU that has it (AVX512-FP16), and the length of normals underflows to NaN.
 _HINTS = {"fp32": "f32", "bf16": "bf16"}
@@ -116,10 +115,7 @@ class OpenvinoBackend:
     @property
     def version(self) -> str:
         """Of the installed package; "missing" without it. Imports nothing."""
-        try:
-            return metadata.version("openvino")
-        except metadata.PackageNotFoundError:
-            return "missing"
+        return installed_version(("openvino",))
 
     @property
     def precisions(self) -> tuple[str, ...]:

@@ -17,7 +17,16 @@ import numpy as np
 
 from ..cache import VerifiedFiles
 from ..errors import BundleError, GraphError, ManifestError, SizeError, TaskError, WeightsError
-from .manifest import FULL_PRECISION, MANIFEST_FILE, MAX_MANIFEST_BYTES, GraphSpec, Manifest, WeightsSpec, read_manifest
+from .manifest import (
+    FULL_PRECISION,
+    MANIFEST_FILE,
+    MAX_MANIFEST_BYTES,
+    GraphSpec,
+    Manifest,
+    WeightsSpec,
+    is_pack,
+    read_manifest,
+)
 from .onnx_guard import check_external_data
 from .weights import Weights, file_sha256
 
@@ -55,7 +64,7 @@ class Bundle:
             found = "a file" if folder.exists() else "nothing"
             raise BundleError(f"{folder}: a bundle is a folder, here is {found}", hint="name the folder of an export")
         folder = folder.resolve()
-        if (folder / "pack.json").is_file() and not (folder / MANIFEST_FILE).exists():
+        if is_pack(folder):
             raise BundleError(f"{folder}: is a task pack, no bundle", hint="name its bundle, and the pack with --pack")
         data = read_member(folder, MANIFEST_FILE, ManifestError, MAX_MANIFEST_BYTES)
         try:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import re
+from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
@@ -20,6 +21,7 @@ SCHEMA_VERSION = 1
 READABLE_VERSIONS = (1,)
 FULL_PRECISION = "fp32"  # the precision that every size and width has; the others are extra
 MANIFEST_FILE = "manifest.json"
+PACK_FILE = "pack.json"  # what a task pack has instead: see runtime/packs
 MAX_MANIFEST_BYTES = 64 << 20  # a real one is some 100 kB; whatever is larger is not ours
 
 
@@ -241,6 +243,11 @@ _EXPORT_AGAIN = "copy or export the bundle again"
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 TASK_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
 _PRECISION = re.compile(r"[a-z][a-z0-9_-]{0,15}")
+
+
+def is_pack(folder: Path) -> bool:
+    """Whether a folder is a task pack, and no bundle."""
+    return (folder / PACK_FILE).is_file() and not (folder / MANIFEST_FILE).exists()
 
 
 def check_manifest(manifest: Manifest) -> None:

@@ -96,8 +96,9 @@ def mapped_bytes(path: Path, root: Path = Path("/")) -> int | None:
 def touched_pages(path: Path, root: Path = Path("/")) -> np.ndarray:
     """Which pages of a file this process has in its page tables: bool [pages], over all its mappings of the file.
 
-    The kernel maps up to 16 neighbours of a page that is read first and lies in the page cache ("fault-around"), so a
-    page may be here that nobody asked for; runs shorter than 64 kB should not be read as touched.
+    The kernel maps up to 16 neighbours of a page that is read first and lies in the page cache ("fault-around"), or the
+    whole large page (2 MB) in which some file systems keep it, so a page may be here that nobody asked for: shorter
+    runs should not be read as touched.
 
     Raises:
         OSError: the file or /proc/self/pagemap cannot be read.

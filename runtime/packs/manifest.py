@@ -15,13 +15,12 @@ from typing import Any
 
 import msgspec
 
-from ..bundles.manifest import Accuracy, GraphSpec, Manifest, RouterSpec
+from ..bundles.manifest import PACK_FILE, Accuracy, GraphSpec, Manifest, RouterSpec
 from ..bundles.manifest_parts import WeightsSpec
 from ..errors import PackError
 from ..tasks import TaskSpec
 
 PACK_VERSION = 1
-PACK_FILE = "pack.json"
 
 
 class PackBase(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -64,6 +63,11 @@ class PackManifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     adapters: tuple[str, ...] = ()
     accuracies: tuple[Accuracy, ...] = ()
     provenance: dict[str, Any] = {}
+
+    @property
+    def tensors(self) -> tuple[str, ...]:
+        """Names of the tensors that it brings to the encoder."""
+        return (*(self.router.tensors if self.router is not None else ()), *self.adapters)
 
     @property
     def files(self) -> tuple[str, ...]:

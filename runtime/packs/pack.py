@@ -10,11 +10,11 @@ import msgspec
 import numpy as np
 
 from ..bundles.bundle import open_weights, read_graph, read_member
-from ..bundles.manifest import MAX_MANIFEST_BYTES, GraphSpec
-from ..bundles.weights import Weights
+from ..bundles.manifest import MANIFEST_FILE, MAX_MANIFEST_BYTES, PACK_FILE, GraphSpec
+from ..bundles.weights import Weights, file_identity
 from ..errors import PackError, WeightsError
 from ..tasks import TaskSpec
-from .manifest import PACK_FILE, PackManifest, read_pack_manifest
+from .manifest import PackManifest, read_pack_manifest
 
 
 class Pack:
@@ -37,7 +37,7 @@ class Pack:
         named = {graph.file: f"pack-{digest[:16]}-{graph.file}" for graph in manifest.graphs}
         self.graphs = tuple(msgspec.structs.replace(graph, file=named[graph.file]) for graph in manifest.graphs)
         self._graph_bytes = {named[file]: data for file, data in graph_bytes.items()}
-        self._opened = _identity(weights.path)
+        self._opened = file_identity(weights.path)
 
     @classmethod
     def open(cls, path: str | os.PathLike[str], *, verify: bool = False) -> Pack:
@@ -56,7 +56,7 @@ class Pack:
             raise PackError(f"{folder}: a task pack is a folder, here is {found}", hint=_MAKE)
         folder = folder.resolve()
         if not (folder / PACK_FILE).exists():
-            what = "a bundle, no task pack" if (folder / "manifest.json").exists() else f"no task pack: no {PACK_FILE}"
+            what = "a bundle, no task pack" if (folder / MANIFEST_FILE).exists() else f"no task pack: no {PACK_FILE}"
             raise PackError(f"{folder}: is {what}", hint=_MAKE)
         data = read_member(folder, PACK_FILE, PackError, MAX_MANIFEST_BYTES)
         try:
@@ -76,8 +76,7 @@ class Pack:
     @property
     def tensors(self) -> tuple[str, ...]:
         """Names of the tensors that it brings to the encoder."""
-        router = self.manifest.router
-        return (*(router.tensors if router is not None else ()), *self.manifest.adapters)
+        return self.manifest.tensors
 
     def graph_bytes(self, graph: GraphSpec) -> bytes:
         """The checked bytes of one of `graphs`.
@@ -85,7 +84,7 @@ class Pack:
         Raises:
             WeightsError: the weights were replaced since the pack was opened: the graph would read others.
         """
-        if _identity(self.weights.path) != self._opened:
+        if file_identity(self.weights.path) != self._opened:
             raise WeightsError(f"{self.weights.path}: was replaced after the pack was opened", hint="add it again")
         return self._graph_bytes[graph.file]
 
@@ -106,18 +105,9 @@ class Pack:
 
 
 def _require_tensors(manifest: PackManifest, weights: Weights) -> None:
-    named = [*(manifest.router.tensors if manifest.router is not None else ()), *manifest.adapters]
-    missing = [name for name in named if name not in weights.header.tensors]
+    missing = [name for name in manifest.tensors if name not in weights.header.tensors]
     if missing:
         raise WeightsError(f"{weights.path}: has no tensor {missing[0]!r}, which {PACK_FILE} names", hint=_MAKE)
-
-
-def _identity(path: Path) -> tuple[int, int, int, int] | None:
-    try:
-        status = os.stat(path)
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 _MAKE = "`slimpath add-task` makes one"

@@ -12,10 +12,9 @@ from onnx import helper
 from safetensors.numpy import save_file
 
 from slimpath.runtime.bundles.bundle import Bundle
-from slimpath.runtime.bundles.manifest import Cost, GraphSpec, RouterSpec, WeightsSpec
+from slimpath.runtime.bundles.manifest import PACK_FILE, Cost, GraphSpec, RouterSpec, WeightsSpec
 from slimpath.runtime.bundles.weights import Weights, file_sha256
 from slimpath.runtime.packs.manifest import (
-    PACK_FILE,
     AddedParameters,
     PackBase,
     PackManifest,

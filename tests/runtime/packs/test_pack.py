@@ -13,10 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from slimpath.runtime.bundles.bundle import Bundle
-from slimpath.runtime.bundles.manifest import MANIFEST_FILE, RouterSpec, encode_manifest
+from slimpath.runtime.bundles.manifest import MANIFEST_FILE, PACK_FILE, RouterSpec, encode_manifest
 from slimpath.runtime.errors import BundleError, GraphError, PackError, WeightsError
 from slimpath.runtime.packs.extend import extend
-from slimpath.runtime.packs.manifest import PACK_FILE, base_sha256, read_pack_manifest
+from slimpath.runtime.packs.manifest import base_sha256, read_pack_manifest
 from slimpath.runtime.packs.pack import Pack
 from slimpath.runtime.tasks import TaskSpec
 from slimpath.tests.runtime.tiny_pack import LAYOUT, build_tiny_pack, rewrite

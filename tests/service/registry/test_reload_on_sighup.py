@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -14,33 +15,17 @@ from slimpath.service.reloading import reload_on_sighup
 from slimpath.tests.service.registry.fakes import Opened
 
 
-@pytest.mark.skipif(
-    threading.current_thread() is not threading.main_thread(), reason="signals reach the main thread alone"
-)
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="no SIGHUP on this system")
 def test_sighup_reloads_and_a_refused_reload_does_no_harm(bundle: Path) -> None:
-    async def work() -> None:
-        opened = Opened()
-        registry = opened.registry(bundle)
-        await registry.start()
-        remove = reload_on_sighup(registry)
-        try:
-            os.kill(os.getpid(), signal.SIGHUP)
-            while registry.counts()["tiny"] != (2, 0):
-                await asyncio.sleep(0.005)
-
-            def fail(folder: Path) -> None:
-                raise OSError("broken")
-
-            opened.before_open = fail
-            os.kill(os.getpid(), signal.SIGHUP)
-            while registry.counts()["tiny"] != (2, 1):
-                await asyncio.sleep(0.005)
-            assert registry.ready() and registry.get().engine is opened.engines[1]
-        finally:
-            remove()
-        await registry.close()
-
-    asyncio.run(asyncio.wait_for(work(), 60))
+    child = Path(__file__).with_name("sighup_child.py")
+    done = subprocess.run(
+        [sys.executable, "-X", "faulthandler", "-W", "error", str(child), str(bundle)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, f"exit code {done.returncode}: {done.stderr}"
+    assert done.stdout == "reloaded once, refused once\n"
 
 
 def test_outside_the_main_thread_nothing_is_done(bundle: Path) -> None:
