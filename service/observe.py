@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
+import random
 import re
 import time
-import uuid
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ HUNG_UP = 499  # what proxies log for a client that did not wait; never sent
 QUIET = frozenset(("/v2/health/live", "/v2/health/ready", "/metrics"))  # asked for every few seconds
 MAX_PATH = 200
 access_log = logging.getLogger("slimpath.service.access")
+_ids = random.Random()  # seeded once: a system call per request costs more than everything else here
 _Receive = Callable[[], Awaitable[Any]]
 _Send = Callable[[Any], Awaitable[None]]
 
@@ -98,7 +99,7 @@ def request_id_of(headers: list[tuple[bytes, bytes]]) -> str:
     for name, value in headers:
         if name == HEADER and SANE_ID.fullmatch(value):
             return value.decode("latin-1")
-    return uuid.uuid4().hex
+    return f"{_ids.getrandbits(128):032x}"
 
 
 def route_of(scope: Any) -> str:

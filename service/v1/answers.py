@@ -153,28 +153,32 @@ def _raw(encoded: dict[str, Encoded], sheet: bytes | None, headers: dict[str, st
             "Slimpath-Scale": repr(item.details["scale"]),
             "Slimpath-Offset": repr(item.details["offset"]),
         }
-    return Content(_bytes_of(item), item.media_type, headers)
+    return Content(b"".join(_parts_of(item)), item.media_type, headers)
 
 
 def _archive(answer: InferAnswer, encoded: dict[str, Encoded], sheet: bytes | None, headers: dict[str, str]) -> Content:
     """A ZIP archive, not compressed: pictures are already, and NumPy reads arrays out of it with numpy.load."""
-    files = {f"{task}.{item.extension}": _bytes_of(item) for task, item in encoded.items()}
+    files = {f"{task}.{item.extension}": _parts_of(item) for task, item in encoded.items()}
     for task, item in encoded.items():
         answer.outputs[task].file = f"{task}.{item.extension}"
         answer.outputs[task].value = None
     if sheet is not None and answer.panel is not None:
         answer.panel.file = "panel.png"
-        files["panel.png"] = sheet
-    files["answer.json"] = msgspec.json.format(msgspec.json.encode(answer), indent=2)
+        files["panel.png"] = (sheet,)
+    files["answer.json"] = (msgspec.json.format(msgspec.json.encode(answer), indent=2),)
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
-        for name, data in files.items():
-            archive.writestr(zipfile.ZipInfo(name), data)
+        for name, parts in files.items():
+            entry = zipfile.ZipInfo(name)
+            entry.file_size = sum(map(len, parts))
+            with archive.open(entry, "w") as file:
+                for part in parts:
+                    file.write(part)
     return Content(buffer.getvalue(), "application/zip", headers)
 
 
-def _bytes_of(item: Encoded) -> bytes:
-    return item.data if item.value is None else msgspec.json.encode(item.value)
+def _parts_of(item: Encoded) -> tuple[bytes | memoryview, ...]:
+    return item.parts if item.value is None else (msgspec.json.encode(item.value),)
 
 
 def _base64(data: bytes) -> str:

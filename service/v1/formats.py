@@ -39,16 +39,21 @@ class Encoded:
     """One output, ready to be sent.
 
     Args:
-        data: the file's bytes; empty where `value` says it all.
+        parts: the file's bytes, in pieces: an array's are where the engine left them. None where `value` says it all.
         details: further fields of `schemas.Output`: shape, dtype, scale, offset, classes.
     """
 
     format: str
     media_type: str
     extension: str
-    data: bytes = b""
+    parts: tuple[bytes | memoryview, ...] = ()
     value: Any = None
     details: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def data(self) -> bytes:
+        """The whole file."""
+        return b"".join(self.parts)
 
 
 class _Scale(NamedTuple):
@@ -135,15 +140,15 @@ def encode(
             f"{max_json_values:.0f}", hint='ask for format "npy" or "png16"',
         )  # fmt: skip
     if format == "png":
-        return Encoded(format, "image/png", "png", draw(spec.name), details=details)
+        return Encoded(format, "image/png", "png", (draw(spec.name),), details=details)
     if format == "png8":
-        return Encoded(format, "image/png", "png", _png(values), details=details)
+        return Encoded(format, "image/png", "png", (_png(values),), details=details)
     if format == "png16":
         scale = _PNG16[spec.kind]
-        return Encoded(format, "image/png", "png", _png16(values, scale), details={**details, **scale._asdict()})
+        return Encoded(format, "image/png", "png", (_png16(values, scale),), details=details | scale._asdict())
     if format in ("npy", "npz"):
-        data = _numpy_file(spec.name, values, format)
-        return Encoded(format, "application/octet-stream", format, data, details=details)
+        parts = _npy(values) if format == "npy" else (_npz(spec.name, values),)
+        return Encoded(format, "application/octet-stream", format, parts, details=details)
     return Encoded(format, "application/json", "json", value=_value(spec, values, format), details=details)
 
 
@@ -185,10 +190,15 @@ def _png(values: np.ndarray) -> bytes:
     return data.tobytes()
 
 
-def _numpy_file(name: str, values: np.ndarray, format: str) -> bytes:
+def _npy(values: np.ndarray) -> tuple[bytes, memoryview]:
+    """Header and values of a .npy file, without a copy of the values where they lie in order."""
+    header = io.BytesIO()
+    values = np.asarray(values, order="C")
+    np.lib.format.write_array_header_1_0(header, np.lib.format.header_data_from_array_1_0(values))
+    return header.getvalue(), values.reshape(-1).view(np.uint8).data
+
+
+def _npz(name: str, values: np.ndarray) -> bytes:
     buffer = io.BytesIO()
-    if format == "npy":
-        np.save(buffer, values, allow_pickle=False)
-    else:
-        np.savez_compressed(buffer, **{name: values})  # pyright: ignore[reportArgumentType]  # its stub knows no names
+    np.savez_compressed(buffer, **{name: values})  # pyright: ignore[reportArgumentType]  # its stub knows no names
     return buffer.getvalue()

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ..settings import LimitSettings
 
 INLINE_BYTES = 64 * 1024  # smaller bodies are read faster than handed over to a thread
-INLINE_ANSWER_BYTES = 1 << 20
+INLINE_ANSWER_BYTES = 2 << 20
 
 
 def _is_copied(prepared: Prepared, outcome: Outcome, options: Options) -> bool:
