@@ -2,6 +2,7 @@
 
     throughput   full width, closed loop, 8 in flight, against what the engine does in this process with nothing around
                  it: the better of one runner with all threads and of a runner per core           target >= 0.92
+                 (the server as it is, and with a runner per core: that one is judged)
                  LitServe with the same model, started by this script: --litserve PYTHON (rival_litserve.py)
                  at throughput >= 1.0 x and p99 <= 1.0 x of it; others that are running already: --rival NAME=URL
     overhead     one request at a time, raw pixels and a binary answer, against engine()          target <= 1.5 ms
@@ -119,14 +120,16 @@ async def _get(url: str, path: str) -> bytes:
 
 def _throughput(effort: Effort, server: Served, arguments: argparse.Namespace) -> Section:
     rivals = dict(rival.split("=", 1) for rival in arguments.rival)
+    per_core = Served("--runners", str(usable_cpus()))
     if arguments.litserve is None:
-        return throughput(effort, server, rivals)
+        with per_core:
+            return throughput(effort, server, per_core, rivals)
     settings = best_settings()
-    with LitServed(arguments.litserve, settings) as litserve:
+    with per_core, LitServed(arguments.litserve, settings) as litserve:
         query = "&".join(f"{name}={value}" for name, value in ANSWER.items())
         check_same(answered_arrays(f"{server.url}/v1/infer", query), answered_arrays(litserve.url))
         notes = f"{version(arguments.litserve)} answers with the same arrays; its settings: {settings}."
-        return throughput(effort, server, {"LitServe": litserve.url, **rivals}, notes)
+        return throughput(effort, server, per_core, {"LitServe": litserve.url, **rivals}, notes)
 
 
 def _with_kept(sections: list[Section]) -> list[Section]:
@@ -150,7 +153,9 @@ def main() -> None:
     parser.add_argument("--rival", action="append", default=[], metavar="NAME=URL",
                         help="a server that runs already and takes the same JPEG as the body of a POST")  # fmt: skip
     parser.add_argument("--litserve", metavar="PYTHON", help="interpreter of an environment that has LitServe")
-    parser.add_argument("--runners", type=int, help="of the server, with the cores over them as threads")
+    parser.add_argument(
+        "--runners", type=int, help="of the overloaded servers and of overhead, the cores over them as threads"
+    )
     parser.add_argument("--burstiness", type=float, default=2.0, metavar="CV2", help="of the overload's gaps")
     parser.add_argument("--generator-core", type=int, metavar="N", help="keep the generator to this core")
     arguments = parser.parse_args()

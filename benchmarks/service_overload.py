@@ -36,10 +36,10 @@ class Effort:
     calls: int
 
 
-def closed_loop(url: str, seconds: float, options: dict[str, str]) -> Outcome:
-    """Eight in flight."""
+def closed_loop(url: str, seconds: float, options: dict[str, str], in_flight: int = IN_FLIGHT) -> Outcome:
+    """So many requests in flight at any time."""
     load = Load([made_up_photograph()], content_type="image/jpeg", options=options)
-    return asyncio.run(run_load(read_target(url), load, Closed(IN_FLIGHT, seconds), warm=3))
+    return asyncio.run(run_load(read_target(url), load, Closed(in_flight, seconds), warm=3))
 
 
 @dataclass(frozen=True)

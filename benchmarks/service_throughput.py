@@ -5,7 +5,8 @@ from __future__ import annotations
 import statistics
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from functools import partial
 
 import numpy as np
 from method import interval, table, with_interval
@@ -21,7 +22,9 @@ from slimpath.service.loadtest.picture import made_up_photograph
 from slimpath.service.loadtest.report import Report
 
 CEILING_TARGET, RIVAL_TARGET, RIVAL_HOPE = 0.92, 1.0, 1.3
-OURS = "slimpath serve"
+PLAIN = "slimpath serve"
+OURS = f"{PLAIN}, a runner per core"  # which a benchmark of throughput would set, as the rivals' settings are
+ALONE_S = 2.0
 Ratio = tuple[float, float, float]  # median, and its 95 % interval
 
 
@@ -46,10 +49,11 @@ def engine_throughput(engine: Engine, runners: int, seconds: float) -> float:
     return sum(counts) / (time.perf_counter() - started)
 
 
-def throughput(effort: Effort, server: Served, rivals: Mapping[str, str], notes: str = "") -> Section:
-    """Server, ceilings and rivals in turn.
+def throughput(effort: Effort, plain: Served, per_core: Served, rivals: Mapping[str, str], notes: str = "") -> Section:
+    """Servers, ceilings and rivals in turn.
 
     Args:
+        plain, per_core: as `slimpath serve` is without settings, and with as many runners as cores.
         rivals: name -> address of a server that takes the same body and answers with the same arrays.
         notes: what has to be said about them.
     """
@@ -59,37 +63,42 @@ def throughput(effort: Effort, server: Served, rivals: Mapping[str, str], notes:
         f"engine, 1 call of {cpus} threads": lambda: engine_throughput(engines[cpus], 1, effort.seconds),
         f"engine, {cpus} calls of 1 thread": lambda: engine_throughput(engines[1], cpus, effort.seconds),
     }
-    servers: dict[str, Callable[[], Report]] = {
-        OURS: lambda: closed_loop(server.url, effort.seconds, ANSWER).report,
-        **{name: lambda url=url: closed_loop(url, effort.seconds, {}).report for name, url in rivals.items()},
-    }
+    urls = {PLAIN: plain.url, OURS: per_core.url, **rivals}
+    servers = {name: partial(closed_loop, url, options={} if name in rivals else ANSWER) for name, url in urls.items()}
     rates: dict[str, list[float]] = {name: [] for name in (*ceilings, *servers)}
     tails: dict[str, list[float]] = {name: [] for name in servers}
+    alone: dict[str, list[float]] = {name: [] for name in servers}
     for _ in range(effort.rounds):
         for name, measure in ceilings.items():
             rates[name].append(measure())
         for name, ask in servers.items():
-            report = ask()
+            report = ask(seconds=effort.seconds).report
             _check(name, report)
             rates[name].append(report.throughput_per_s)
             tails[name].append(report.latency_ms["p99"])
+            alone[name].append(ask(seconds=ALONE_S, in_flight=1).report.latency_ms["p50"])
     for engine in engines.values():
         engine.close()
     ceiling = np.max([rates[name] for name in ceilings], axis=0)
     rows = []
     for name, found in rates.items():
         ratio = interval(np.array(found) / ceiling)
-        p99 = f"{statistics.median(tails[name]):.0f}" if name in tails else ""
-        rows.append([name, f"{statistics.median(found):.2f}", with_interval(ratio), p99, _met(name, ratio)])
-    head = ["candidate", "images/s", "of the ceiling", "p99, ms", f"target {CEILING_TARGET}"]
+        times = [f"{statistics.median(of[name]):.0f}" if name in of else "" for of in (tails, alone)]
+        rows.append([name, f"{statistics.median(found):.2f}", with_interval(ratio), *times, _met(name, ratio)])
+    head = ["candidate", "images/s", "of the ceiling", "p99, ms", "alone p50, ms", f"target {CEILING_TARGET}"]
     size_kb = len(made_up_photograph()) / 1e3
     lines = [line for name in rivals for line in beside(name, rates, tails)]
     text = (
         table(head, rows) + f"\nAll tasks, JPEG of {size_kb:.0f} kB, arrays as answer; {effort.rounds} rounds of "
-        f"{effort.seconds:g} s in turn. p99: median over the rounds.{' ' + notes if notes else ''}\n"
+        f"{effort.seconds:g} s in turn. p99: median over the rounds. Alone: one at a time, {ALONE_S:g} s a round."
+        f"{' ' + notes if notes else ''}\n"
         + ("\n" + "\n".join(lines) + "\n" if lines else "")
     )  # fmt: skip
-    return f"Throughput at full width, {IN_FLIGHT} in flight", text, {"rates": rates, "p99_ms": tails}
+    return (
+        f"Throughput at full width, {IN_FLIGHT} in flight",
+        text,
+        {"rates": rates, "p99_ms": tails, "alone_p50_ms": alone},
+    )
 
 
 def beside(name: str, rates: Mapping[str, list[float]], tails: Mapping[str, list[float]]) -> list[str]:
