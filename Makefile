@@ -53,6 +53,7 @@ docs: install
 	$(BIN)/python -m slimpath.export.convert.page
 	$(BIN)/python -m slimpath.service.settings_page
 	$(BIN)/python benchmarks/readme_table.py
+	$(BIN)/python benchmarks/model_card.py
 
 build: install
 	$(BIN)/python -m build --outdir dist .

@@ -39,7 +39,7 @@ from slimpath.export.gpu.lint import lint_model
 from slimpath.export.gpu.precision import to_float16
 from slimpath.export.gpu.quantize import quantise, quantised_nodes
 from slimpath.export.gpu.trace import Job, trace_job
-from slimpath.models import PRESETS, HeadConfig, MultiTaskModel, preset_config
+from slimpath.models import PRESETS, HeadConfig, ModelConfig, MultiTaskModel, preset_config
 from slimpath.models.fold import folded
 from slimpath.models.layers import InvertedBottleneck
 from slimpath.models.swin_config import SwinConfig
@@ -81,13 +81,20 @@ def random_preset(name: str, *, short: bool = False) -> MultiTaskModel:
     """A preset with random weights everywhere, folded: branches that start at zero would hide what a graph leaves out.
 
     Args:
-        short: four blocks only, or two a stage.
+        short: four blocks only (three more than are adapted, if that is more), or two a stage.
     """
     config = preset_config(name, TASKS)
     if short and isinstance(config, SwinConfig):
         config = replace(config, depths=tuple(min(depth, _SHORT_STAGE) for depth in config.depths))
     elif short:
-        config = replace(config, depth=_SHORT, moe_blocks=config.moe_blocks[:2])
+        assert isinstance(config, ModelConfig)
+        # As many adapted blocks as there are, since each is a piece of one input, behind plain ones of every kind.
+        own = len(config.adapter_blocks)
+        depth = min(config.depth, max(_SHORT, own + 3))
+        moe_blocks = tuple(block for block in config.moe_blocks if block < depth)
+        shared = tuple(block for block in config.shared_blocks if block < depth)
+        adapted = tuple(range(depth - own, depth))
+        config = replace(config, depth=depth, moe_blocks=moe_blocks, adapter_blocks=adapted, shared_blocks=shared)
     torch.manual_seed(0)
     model = MultiTaskModel(config)
     with torch.no_grad():
@@ -97,7 +104,7 @@ def random_preset(name: str, *, short: bool = False) -> MultiTaskModel:
         for key, parameter in model.named_parameters():
             if key.startswith("routers."):
                 parameter.normal_(std=0.2)
-            elif key.endswith("bias"):
+            elif key.endswith("bias") or (key.endswith(".up") and ("adapters." in key or "shared" in key)):
                 parameter.normal_(std=0.02)
     return folded(model.eval())
 

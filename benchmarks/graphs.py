@@ -18,6 +18,7 @@ from slimpath.runtime import Bundle
 from slimpath.runtime.backends.base import Session
 from slimpath.runtime.backends.ort import OrtBackend
 from slimpath.runtime.bundles.manifest import GraphSpec
+from slimpath.runtime.running.adapters import Adapters
 from slimpath.runtime.running.routing import Routers
 
 
@@ -28,9 +29,18 @@ def load(bundle: Bundle, kind: str, width: float, task: str | None = None, *, ti
 
 
 def encoder_feeds(
-    bundle: Bundle, tasks: list[str], *, copies: bool = False, top_k: int | None = None
+    bundle: Bundle,
+    tasks: list[str],
+    *,
+    copies: bool = False,
+    top_k: int | None = None,
+    graph: GraphSpec | None = None,
 ) -> dict[str, np.ndarray]:
-    """One image with a row per task; with `copies` the image comes once per row, so no prefix is shared."""
+    """One image with a row per task; with `copies` the image comes once per row, so no prefix is shared.
+
+    Args:
+        graph: the encoder's, where rows bring adapters: their size depends on its width.
+    """
     manifest = bundle.manifest
     images = len(tasks) if copies else 1
     rng = np.random.default_rng(0)
@@ -40,6 +50,8 @@ def encoder_feeds(
     if manifest.is_moe:
         feeds["top_k"] = np.full(len(tasks), top_k or manifest.encoder.top_k, np.int64)
         feeds["router"], feeds["router_bias"] = Routers(bundle).stack(tasks)
+    if graph is not None and graph.adapter_rows:
+        feeds["adapter"] = Adapters(bundle).stack(graph, tasks)
     return feeds
 
 

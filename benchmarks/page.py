@@ -12,6 +12,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,9 @@ OWN_PAGES = {
     "experts": ("[expert paths](experts.md)", ["experts.py"]),
     "merging": ("[merging](merging.md)", ["merging.py"]),
     "packs": ("[new tasks](packs.md)", ["add_task.py", "--write"]),
+    "adapt": ("[making checkpoints slimmable](adapt.md)", ["adapt.py", "--write"]),
+    "decoders": ("[decoders](decoders.md)", ["decoders.py"]),
+    "mtlora_tasks": ("[low-rank adapters](adapters.md)", ["mtlora_tasks.py", "--write"]),
     "gpu_graphs": ("[graphs for GPUs](gpu.md)", ["gpu_graphs.py"]),
     "gpu_precision": ("[their precisions](gpu.md)", ["gpu_precision.py"]),
 }
@@ -64,13 +68,31 @@ def keep(part: str, sections: list[Section]) -> None:
     MEASURED.mkdir(parents=True, exist_ok=True)
     document = {
         "part": part,
-        "command": f"python benchmarks/{' '.join([Path(sys.argv[0]).name, *map(_public, sys.argv[1:])])}",
+        "command": _command(),
         "date": time.strftime("%Y-%m-%d"),
         "machine": machine(),
         "sections": [{"title": title, "text": text, "figures": raw} for title, text, raw in sections],
     }
     _write(MEASURED / f"{part}.json", json.dumps(_short(document), indent=1) + "\n")
     write_page()
+
+
+def keep_beside(part: str, sections: list[Section], order: Sequence[str]) -> None:
+    """`keep` for a script that measures one section at a time: each with its command, the others as they were kept.
+
+    Args:
+        order: a word of each section's title.
+    """
+    command = f"\n`{_command()}`, {time.strftime('%Y-%m-%d')}.\n"
+    found = {_place(order, title): (title, f"{text}{command}", figures) for title, text, figures in sections}
+    if (MEASURED / f"{part}.json").exists():
+        for old in kept(part)["sections"]:
+            found.setdefault(_place(order, old["title"]), (old["title"], old["text"], old["figures"]))
+    keep(part, [found[place] for place in sorted(found)])
+
+
+def _place(order: Sequence[str], title: str) -> int:
+    return next(place for place, word in enumerate(order) if word in title)
 
 
 def kept(part: str) -> dict[str, Any]:
@@ -89,6 +111,10 @@ def write_page() -> None:
         parts.append(f"\n## {title}\n\n`{document['command']}`, {document['date']}. {facts}.\n")
         parts += [f"\n### {section['title']}\n\n{section['text'].strip()}\n" for section in document["sections"]]
     _write(PAGE, "".join(parts))
+
+
+def _command() -> str:
+    return f"python benchmarks/{' '.join([Path(sys.argv[0]).name, *map(_public, sys.argv[1:])])}"
 
 
 def _public(argument: str) -> str:

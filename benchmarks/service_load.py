@@ -23,14 +23,12 @@ import asyncio
 import json
 import os
 import statistics
-import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 from method import interval, table, with_interval
-from page import MEASURED, Section, keep, kept
+from page import Section, keep_beside
 from rival_litserve import LitServed, answered_arrays, best_settings, check_same, version
 from service_overload import ANSWER, Effort, overload
 from service_process import Served
@@ -132,19 +130,6 @@ def _throughput(effort: Effort, server: Served, arguments: argparse.Namespace) -
         return throughput(effort, server, per_core, {"LitServe": litserve.url, **rivals}, notes)
 
 
-def _with_kept(sections: list[Section]) -> list[Section]:
-    """The parts that were measured now, each with its command, and those that were not as they were kept."""
-    command = (
-        f"\n`python benchmarks/{' '.join([Path(sys.argv[0]).name, *sys.argv[1:]])}`, {time.strftime('%Y-%m-%d')}.\n"
-    )
-    found = {title: (title, text + command, figures) for title, text, figures in sections}
-    if (MEASURED / f"{PART}.json").exists():
-        for old in kept(PART)["sections"]:
-            found.setdefault(old["title"], (old["title"], old["text"], old["figures"]))
-    order = ("Throughput", "What", "Overload")  # first words of the titles
-    return sorted(found.values(), key=lambda section: order.index(section[0].split()[0]))
-
-
 def main() -> None:
     """Measure and report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -177,7 +162,7 @@ def main() -> None:
     for title, text, _ in sections:
         print(f"\n{title}\n\n{text}")
     if not arguments.quick:
-        keep(PART, _with_kept(sections))
+        keep_beside(PART, sections, ("Throughput", "adds", "Overload"))
 
 
 if __name__ == "__main__":

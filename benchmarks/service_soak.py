@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from method import table
-from page import Section, keep
+from page import Section, keep_beside
 from service_process import Served
 
 from slimpath.service.loadtest.client import Client, read_target
@@ -168,13 +168,15 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="short, nothing written")
     parser.add_argument("--minutes", type=float, default=20.0, help="of the soak")
     parser.add_argument("--cycles", type=int, default=1000)
+    parser.add_argument("--only", choices=("soak", "cycles"), help="one of them; the other stays as it was kept")
     arguments = parser.parse_args()
     minutes, count = (0.5, 6) if arguments.quick else (arguments.minutes, arguments.cycles)
-    sections = [soak(minutes), cycles(count)]
+    parts = {"soak": lambda: soak(minutes), "cycles": lambda: cycles(count)}
+    sections = [measure() for name, measure in parts.items() if arguments.only in (None, name)]
     for title, text, _ in sections:
         print(f"\n{title}\n\n{text}")
     if not arguments.quick:
-        keep("service_soak", sections)
+        keep_beside("service_soak", sections, ("minutes", "times"))
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from . import (
+    adapt,
     add_task,
     calibrate,
     compile,
@@ -56,6 +57,7 @@ app.command("export")(export.export)
 app.command("convert")(convert.convert)
 app.command("compile")(compile.compile)
 app.command("train")(train.train)
+app.command("adapt")(adapt.adapt)
 app.command("add-task")(add_task.add_task)
 app.command("merge")(merge.merge)
 app.command("eval")(evaluate.evaluate)

@@ -1,31 +1,115 @@
-"""`slimpath eval`: how good each configuration of a bundle is, on scenes it was not trained on."""
+"""`slimpath eval`: how good each configuration of a bundle is, on pictures it was not trained on."""
 
 from __future__ import annotations
 
+from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from .common import BackendName, Debug, Json, need, verb
-from .output import print_json, print_table
+from .common import BackendName, Debug, Json, need, parse_numbers, say, verb
+from .errors import InputError
+from .evaluate_text import docs_words, print_report, read_dataset
+from .output import print_json
 
-if TYPE_CHECKING:
-    from ..training.eval_report import EvalReport
+CLAIM_MISSED = 1  # as of `diff` and `grep`: the question was answered, by no
+
+
+class JudgedAt(str, Enum):
+    picture = "picture"
+    network = "network"
 
 
 @verb
 def evaluate(
     bundle: Annotated[
-        Path | None, typer.Argument(metavar="[BUNDLE]", help="The bundle to measure.", show_default="the bundled model")
+        Path | None,
+        typer.Argument(
+            metavar="[BUNDLE]",
+            help="The bundle to measure, or a .safetensors file that `slimpath train` wrote.",
+            show_default="the bundled model",
+        ),
     ] = None,
-    scenes: Annotated[int, typer.Option("--scenes", min=1, help="Held-out SynthRooms scenes to measure on.")] = 500,
+    dataset: Annotated[
+        str | None,
+        typer.Option(
+            "--dataset",
+            metavar="LAYOUT=DIR",
+            help="Judge on files: pascal_mt, nyud_mt, nyud_v2, mtan or folder (docs/training.md has the layouts). What "
+            "is missing or damaged is named before anything is measured.",
+            show_default="SynthRooms",
+        ),
+    ] = None,
+    split: Annotated[str, typer.Option("--split", help="Of the data set: what is judged.")] = "val",
+    fit_split: Annotated[
+        str, typer.Option("--fit-split", help="Of the data set: what answers that ignore the picture are fitted on.")
+    ] = "train",
+    judged_at: Annotated[
+        JudgedAt,
+        typer.Option(
+            "--judge-at",
+            help="Of a data set: at each picture's own size, as Vandenhende and M3ViT do, or at the network's, as "
+            "MTLoRA and InvPT do.",
+        ),
+    ] = JudgedAt.picture,
+    scenes: Annotated[
+        int | None,
+        typer.Option(
+            "--scenes",
+            min=1,
+            help="Held-out SynthRooms scenes to measure on; of a data set that many pictures, spread over it.",
+            show_default="500, or all of a data set",
+        ),
+    ] = None,
     first_seed: Annotated[
         int, typer.Option("--first-seed", min=0, help="Of the scenes; trainings stay below the default.")
     ] = 10_000_000,
+    tasks: Annotated[
+        str | None,
+        typer.Option("--tasks", metavar="LIST", help="Tasks to measure.", show_default="all that have labels"),
+    ] = None,
     grid: Annotated[
         bool,
         typer.Option("--grid/--no-grid", help="Every encoder width, top_k and decoder width, not only every width."),
+    ] = False,
+    at: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--at",
+            metavar="CONFIG",
+            help='Measure this configuration only, such as "width=0.5,top_k=2"; may be repeated.',
+        ),
+    ] = None,
+    reference: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--reference",
+            metavar="FILE",
+            help="What `slimpath eval --json` printed of single-task models, one file for all tasks or one per task: "
+            "also say delta_m. Repeat it for several seeds.",
+        ),
+    ] = None,
+    control: Annotated[
+        str | None,
+        typer.Option(
+            "--control",
+            metavar="LIST",
+            help='Also say how much preferences control at these shares of the full FLOPs, such as "0.4,0.7,1": the '
+            "hypervolume of what the planner reaches. Measures the grid.",
+        ),
+    ] = None,
+    pictures: Annotated[
+        Path | None,
+        typer.Option(
+            "--pictures",
+            metavar="DIR",
+            help="Draw accuracy against FLOPs and against measured latency, and the best and worst samples of each "
+            "task.",
+        ),
+    ] = None,
+    require: Annotated[
+        bool, typer.Option("--require", help="Exit with 1 unless both claims hold for every task and width.")
     ] = False,
     write: Annotated[
         Path | None,
@@ -59,12 +143,17 @@ def evaluate(
     ] = "fp32",
     size: Annotated[
         str | None,
-        typer.Option("--size", metavar="HxW", help="One of the bundle's input sizes.", show_default="its first"),
+        typer.Option(
+            "--size",
+            metavar="HxW",
+            help="One of the bundle's input sizes; any for a checkpoint.",
+            show_default="the first, or that of the training",
+        ),
     ] = None,
     json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Measure a bundle's accuracy at every width, on rendered rooms that nothing was trained on.
+    """Measure a model's accuracy at every width, on rendered rooms or on a data set of yours.
 
     Compares it with answers that ignore the image, and wider with narrower; all with 95 % intervals.
 
@@ -72,20 +161,35 @@ def evaluate(
     Examples:
       slimpath eval
       slimpath eval BUNDLE --scenes 150 --grid --write BUNDLE-measured
-      slimpath eval --docs docs --cache rooms
+      slimpath eval BUNDLE --dataset nyud_mt=data/NYUD_MT --pictures out --require
+      slimpath eval runs/mine/model.safetensors --dataset folder=mine --tasks depth --at width=0.5,top_k=2
+      slimpath eval --dataset folder=mine --json > multi.json
+      slimpath eval BUNDLE --reference depth-0.json --reference depth-1.json
+      slimpath eval --control 0.4,0.7,1 --cache rooms
       slimpath eval BUNDLE --precision all --write BUNDLE-measured
       slimpath eval --backend openvino --precision bf16
     """
     need(("torch", "matplotlib", "tqdm"), "train", "`slimpath eval`")
-    from ..runtime import bundled_path
+    budgets = [] if control is None else parse_numbers(control, "--control", 0, 1)
+    files = None if dataset is None else read_dataset(dataset, split, fit_split, scenes, judged_at is JudgedAt.network)
+    if budgets and at:
+        raise InputError("--control looks at every configuration, --at at some", hint="leave one of them out")
+    from ..training import evaluate as evaluation
+    from ..training.eval_control import controllability, with_report
     from ..training.eval_docs import write_docs_table
-    from ..training.evaluate import evaluate_bundle
+    from ..training.eval_pictures import write_pictures
+    from ..training.eval_reference import against
 
-    report = evaluate_bundle(
+    made: list[Path] = [] if write is None else [write]
+    looks = [] if pictures is None else [lambda found: made.extend(write_pictures(found, pictures))]
+    found = evaluation.run_evaluation(
         bundle,
-        scenes=scenes,
+        scenes=scenes or 500,
         first_seed=first_seed,
-        grid=grid,
+        files=files,
+        tasks=None if tasks is None else [name.strip() for name in tasks.split(",")],
+        grid=grid or bool(budgets),
+        at=at or (),
         write=write,
         samples_per_pixel=samples_per_pixel,
         progress=not json,
@@ -94,34 +198,23 @@ def evaluate(
         backend=backend,
         precision=precision,
         size=size,
+        latency=pictures is not None,
+        looks=looks,
     )
-    made = [] if write is None else [write]
+    report = found.report
+    delta = against(found, reference) if reference else None
+    measured = with_report(found.bundle.manifest, report)
+    controlled = controllability(measured, budgets, report.size_hw) if budgets else ()
     if plot is not None:
         made.append(report.plot(plot))
     if docs is not None:
-        bundled = bundle is None or bundle.resolve() == bundled_path().resolve()
-        named = "" if bundle is None or bundled else bundle.resolve().name
-        made.append(write_docs_table(report, docs / "evaluation.md", bundle_argument=named))
+        made.append(write_docs_table(report, docs / "evaluation.md", **docs_words(report, bundle, docs, files)))
     if json:
-        print_json({**report.to_json(), "made": made})
-        return
-    _print_report(report)
-    for path in made:
-        print(path)
-
-
-def _print_report(report: EvalReport) -> None:
-    columns, lines = report.table()
-    by = "" if report.backend == "onnxruntime" else f", {report.backend}"
-    title = f"{report.bundle}{by}: {report.scenes} scenes, {report.size_hw[0]}x{report.size_hw[1]}, 95 % intervals"
-    print_table(title, columns, lines, numeric=(2, 3, 4, 6, 7))
-    columns, lines = report.precision_table()
-    if lines:
-        print_table("Other precisions against fp32, same scenes", columns, lines, numeric=(2, 4, 5, 6, 7))
-    for claim, holds in report.claims().items():
-        print(f"{'yes' if holds else 'NO '}  {claim}")
-    for line in report.exceptions():
-        print(f"     {line}")
-    if report.skipped_tasks:
-        print(f"not measured, as SynthRooms does not label them: {', '.join(report.skipped_tasks)}")
-    print(f"{len(report.rows)} configurations measured in {report.seconds:.0f} s")
+        print_json({**report.to_json(), "delta_m": delta, "controllability": controlled, "made": made})
+    else:
+        print_report(report, delta, controlled)
+        for path in made:
+            print(path)
+    if require and not all(report.claims().values()):
+        say(f"slimpath: --require: not held: {'; '.join(claim for claim, held in report.claims().items() if not held)}")
+        raise typer.Exit(CLAIM_MISSED)

@@ -185,4 +185,7 @@ def check_widths(model: MultiTaskModel, widths: list[float] | None) -> None:
     """A network that was never trained narrower (a converted one) is offered at full width only."""
     narrower = [width for width in widths or () if width < 1]
     if narrower and model.config.widths == (1.0,):
-        raise ExportError(f"this model was trained at full width only, got width {narrower[0]:g}; leave the widths out")
+        raise ExportError(
+            f"this model was trained at full width only, got width {narrower[0]:g}; leave the widths out, "
+            "or make it slimmable first: `slimpath adapt`"
+        )

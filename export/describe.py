@@ -10,6 +10,7 @@ from ..models.config import HeadConfig
 from ..models.families import AnyConfig
 from ..models.flops import encoder_cost, head_cost
 from ..models.swin_config import STAGES, SwinConfig
+from ..models.taskexpert import write_hidden
 from ..models.widths import kept, merged_widths
 from ..runtime.bundles.manifest import Cost, EncoderSpec, ExpertPaths, Preprocessing, RouterSpec
 from ..runtime.tasks import TaskSpec
@@ -87,6 +88,7 @@ def encoder_spec(model: MultiTaskModel, paths: dict[str, ExpertPaths] | None = N
         detail_channels=config.detail_channels,
         routers=routers,
         adapters=_adapter_names(model),
+        taps=config.taps if config.levels else (),
     )
 
 
@@ -129,9 +131,10 @@ def encoder_widths(config: AnyConfig, widths: list[float] | None) -> tuple[float
 
 def head_widths(config: AnyConfig, head: HeadConfig, widths: list[float] | None) -> tuple[float, ...]:
     """Decoder widths of a task that differ in at least one layer; published decoders have one."""
-    if head.decoder != "native":
+    if not head.slimmable:
         return (1.0,)
     units = [2 * config.decoder_hidden] if head.pooled else [2 * config.decoder_hidden, config.decoder_hidden]
+    units += [config.decoder_expert_hidden] if head.decoder == "taskexpert" else []
     return merged_widths(widths or config.widths, units)
 
 
@@ -148,9 +151,13 @@ def encoder_units(config: AnyConfig, width: float) -> dict[str, int]:
 
 def head_units(config: AnyConfig, head: HeadConfig, width: float) -> dict[str, int]:
     """Units that a width keeps of a decoder; a published one has no others to drop."""
-    if head.decoder != "native":
+    if not head.slimmable:
         return {}
-    return {"hidden": kept(config.decoder_hidden, width), "coarse_hidden": kept(2 * config.decoder_hidden, width)}
+    hidden = kept(config.decoder_hidden, width)
+    if head.decoder == "taskexpert":
+        written, experts = kept(write_hidden(config), width), kept(config.decoder_expert_hidden, width)
+        return {"hidden": hidden, "memory_hidden": written, "expert_hidden": experts}
+    return {"hidden": hidden, "coarse_hidden": kept(2 * config.decoder_hidden, width)}
 
 
 def graph_cost(model: MultiTaskModel, task: str | None, width: float) -> tuple[Cost, int]:

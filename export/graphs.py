@@ -8,7 +8,7 @@ import io
 import logging
 import math
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import onnx_ir as ir
@@ -17,14 +17,19 @@ from torch import Tensor, nn
 
 from ..models import MultiTaskModel
 from ..models.encoder import Features, narrowed
-from ..models.heads import answer
+from ..models.heads import answer, run_head
 from ..models.model import run_encoder
+from ..models.swin import SwinEncoder
 from ..models.swin_config import STAGES, SwinConfig
 from ..runtime.bundles import graph_names as names
-from .lowering import expert_ffn_to_onnx
+from .lowering import expert_ffn_to_onnx, one_or_all_to_onnx
 
 OPSET = 20  # the first with Gelu; ONNX Runtime 1.23 (Python 3.10, JetPack 6) runs it
 _DYNAMIC = torch.export.Dim.DYNAMIC
+_LOWERINGS: dict[Any, Callable[..., Any]] = {
+    torch.ops.slimpath.expert_ffn.default: expert_ffn_to_onnx,
+    torch.ops.slimpath.one_or_all.default: one_or_all_to_onnx,
+}
 
 
 class EncoderGraph(nn.Module):
@@ -49,12 +54,14 @@ class EncoderGraph(nn.Module):
 
 
 class HeadGraph(nn.Module):
-    """What a head graph computes: raw values turned into the task's unit; names start with `heads.{task}.`."""
+    """What a head graph computes: raw values turned into the task's unit; names start with `heads.{task}.`, or with
+    `decoder_experts.` where all tasks share them."""
 
     def __init__(self, model: MultiTaskModel, task: str, width: float) -> None:
         super().__init__()
         self.head = model.config.task(task)
         self.heads = nn.ModuleDict({task: narrowed(model.heads[task], width)})
+        self.decoder_experts = narrowed_experts(model, [task], width)
 
     def forward(
         self,
@@ -65,7 +72,14 @@ class HeadGraph(nn.Module):
         level_2: Tensor | None = None,
     ) -> Tensor:
         levels = tuple(level for level in (level_0, level_1, level_2) if level is not None)
-        return answer(self.head, self.heads[self.head.name](tokens, detail, 1.0, levels))
+        values = run_head(self.heads[self.head.name], self.decoder_experts, tokens, detail, 1.0, levels)
+        return answer(self.head, values)
+
+
+def narrowed_experts(model: MultiTaskModel, tasks: Sequence[str], width: float) -> nn.Module | None:
+    """The experts that decoders share, if one of these tasks' reads them."""
+    read = any(model.config.task(task).decoder == "taskexpert" for task in tasks)
+    return narrowed(model.decoder_experts, width) if read and model.decoder_experts is not None else None
 
 
 def encoder_answers(features: Features) -> dict[str, Tensor]:
@@ -80,10 +94,10 @@ def head_reads(model: MultiTaskModel, task: str) -> list[str]:
     """Names of the encoder's outputs that a task's head reads, in order."""
     config, head = model.config, model.config.task(task)
     reads = [names.TOKENS]
-    if config.detail_channels and head.decoder == "native" and not head.pooled:
+    if config.detail_channels and head.slimmable and not head.pooled:
         reads.append(names.DETAIL)
-    if isinstance(config, SwinConfig) and not head.pooled:
-        reads += [names.level(number) for number in range(STAGES - 1)]
+    if head.decoder == "taskexpert" or (isinstance(config, SwinConfig) and not head.pooled):
+        reads += [names.level(number) for number in range(config.levels)]
     return reads
 
 
@@ -106,7 +120,9 @@ def head_inputs(model: MultiTaskModel, task: str, rows: int = 2) -> dict[str, Te
         inputs = {names.TOKENS: torch.randn(shapes[-1])}
         inputs |= {names.level(level): torch.randn(shape) for level, shape in enumerate(shapes[:-1])}
     else:
-        inputs = {names.TOKENS: torch.randn(rows, 1 + math.prod(config.grid_hw), config.dim)}
+        shape = rows, 1 + math.prod(config.grid_hw), config.dim
+        inputs = {names.TOKENS: torch.randn(shape)}
+        inputs |= {names.level(level): torch.randn(shape) for level in range(config.levels)}
     inputs[names.DETAIL] = torch.randn(rows, config.detail_channels, height // 4, side // 4)
     return {name: inputs[name] for name in head_reads(model, task)}
 
@@ -114,9 +130,8 @@ def head_inputs(model: MultiTaskModel, task: str, rows: int = 2) -> dict[str, Te
 def encoder_outputs(model: MultiTaskModel) -> list[str]:
     """Names of what an encoder graph puts out."""
     config = model.config
-    levels = config.levels if isinstance(config, SwinConfig) else 0
     shallow = [names.DETAIL] if config.detail_channels else []
-    return [names.TOKENS, *shallow, *(names.level(number) for number in range(levels))]
+    return [names.TOKENS, *shallow, *(names.level(number) for number in range(config.levels))]
 
 
 def trace(
@@ -132,7 +147,7 @@ def trace(
     Args:
         inputs: By the names that `forward` gives its arguments, in their order.
         dynamic: Input -> dynamic axes.
-        lowerings: Of operators of our own; that of `slimpath::expert_ffn` is known.
+        lowerings: Of operators of our own, beside those that are known.
 
     Raises:
         torch.onnx.OnnxExporterError: the module uses something the exporter cannot express.
@@ -148,7 +163,7 @@ def trace(
             input_names=list(inputs),
             output_names=outputs,
             dynamic_shapes=shapes,
-            custom_translation_table={torch.ops.slimpath.expert_ffn.default: expert_ffn_to_onnx, **(lowerings or {})},
+            custom_translation_table={**_LOWERINGS, **(lowerings or {})},
             optimize=True,
             verbose=False,
         )
@@ -158,7 +173,31 @@ def trace(
 
 def trace_encoder(model: MultiTaskModel, width: float) -> ir.Model:
     """The encoder at one width and the model's image size."""
-    return trace(EncoderGraph(model, width), encoder_inputs(model, width), encoder_outputs(model))
+    graph = EncoderGraph(model, width)
+    if isinstance(graph.encoder, SwinEncoder) and model.config.folded:
+        graph.encoder.thin = True
+    traced = trace(graph, encoder_inputs(model, width), encoder_outputs(model))
+    _forget_repeated_shapes(traced)
+    return traced
+
+
+def _forget_repeated_shapes(model: ir.Model) -> None:
+    """What is taken by `one_or_all` may have one entry for all rows, where the exporter believes in one per row: a
+    library that plans its memory by that would be wrong."""
+    for node in model.graph:
+        if node.op_type == "Gather" and _chooses_rows(node.inputs[1]):
+            node.outputs[0].shape = None
+
+
+def _chooses_rows(value: ir.Value | None) -> bool:
+    """Whether a value is what `one_or_all` made of the index of the rows."""
+    node = value.producer() if value is not None else None
+    if node is None or node.op_type not in ("Slice", "Reshape"):
+        return False
+    source = node.inputs[0]
+    if node.op_type == "Slice":
+        return source is not None and source.name == names.IMAGE_INDEX
+    return _chooses_rows(source)
 
 
 def trace_head(model: MultiTaskModel, task: str, width: float) -> ir.Model:

@@ -17,6 +17,7 @@ import torch
 from onnxscript import opset20
 
 from ..models.dispatch import expert_ffn_op  # noqa: F401  importing it registers the operator
+from ..models.thin import one_or_all  # noqa: F401  the same
 
 #: Untyped: its methods are annotated for eager tensors, here they take and give symbolic values.
 op: Any = opset20
@@ -84,3 +85,11 @@ def _parts(tokens_TD: Any, token_P: Any, counts_E: Any, parts: int) -> Sequence[
 
 #: What `graphs.trace` is told for graphs that leave home.
 PORTABLE = {torch.ops.slimpath.expert_ffn.default: expert_ffn_to_portable_onnx}
+
+
+def one_or_all_to_onnx(index_B: Any, image_I: Any) -> Any:
+    """The first entry alone if there is one image, else the index as it is."""
+    one = op.Constant(value_ints=[1])
+    single = op.Equal(op.Shape(image_I, start=0, end=1), one)
+    end = op.Where(single, one, op.Shape(index_B))
+    return op.Slice(index_B, op.Constant(value_ints=[0]), end, op.Constant(value_ints=[0]))

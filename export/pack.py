@@ -85,6 +85,10 @@ def export_pack(
             f"task '{spec.name}' is described as {spec.kind} with {spec.channels} channels, "
             f"but the network has {head.kind} with {head.channels}"
         )
+    if head.decoder == "taskexpert":
+        raise ExportError(
+            f"task '{spec.name}' has a taskexpert decoder, whose experts are the base's; a pack brings a native one"
+        )
     out.parent.mkdir(parents=True, exist_ok=True)
     folder = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     shutil.rmtree(folder, ignore_errors=True)

@@ -107,7 +107,7 @@ def head_reference(
     levels: tuple[Tensor, ...] = (),
 ) -> Tensor:
     """The task's answer in its unit, by torch."""
-    return heads.answer(model.config.task(task), model.heads[task](tokens, detail, width, levels))
+    return heads.answer(model.config.task(task), model.raw(task, tokens, detail, width, levels))
 
 
 def head_case(model: MultiTaskModel, task: str, case: EncoderCase) -> dict[str, Tensor]:

@@ -23,7 +23,7 @@ from ..models.widths import kept
 from . import describe, parity, slim
 from .bundle import check_widths
 from .errors import ExportError, ParityError, TargetExistsError
-from .graphs import trace
+from .graphs import narrowed_experts, trace
 from .int8 import quantise
 from .int8_bundle import check_distance
 from .int8_graph import to_int8
@@ -42,6 +42,7 @@ class Standalone(nn.Module):
         self.letterbox, self.tasks, self.config = letterbox, tasks, model.config
         self.encoder = narrowed(model.encoder, width)
         self.heads = nn.ModuleDict({task: narrowed(model.heads[task], width) for task in tasks})
+        self.decoder_experts = narrowed_experts(model, tasks, width)
         self.top_k = top_k
         brought = model.row_inputs(tasks, width)
         self.brought = tuple(brought)
@@ -65,7 +66,8 @@ class Standalone(nn.Module):
     def _answer(self, task: str, row: int, features: Features) -> Tensor:
         tokens, levels = features.tokens_BND[row : row + 1], tuple(level[row : row + 1] for level in features.levels)
         head = self.config.task(task)
-        values = heads.answer(head, self.heads[task](tokens, features.detail_ICHW, 1.0, levels))[0]
+        raw = heads.run_head(self.heads[task], self.decoder_experts, tokens, features.detail_ICHW, 1.0, levels)
+        values = heads.answer(head, raw)[0]
         if head.kind == "classes":
             return values.argmax(dim=0)
         return values if head.kind in ("normals", "image_classes") else values[0]

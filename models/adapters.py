@@ -89,7 +89,11 @@ class RowAdapters:
             down, up = next(pieces), next(pieces)
             self._of_site[site.name] = down.unflatten(1, (-1, site.rank)), up.unflatten(1, (-1, site.rank))
 
+    def of(self, name: str) -> tuple[Tensor, Tensor]:
+        """down [B, in, R] and up [B, out, R] of a site."""
+        return self._of_site[name]
+
     def __call__(self, name: str, tokens_BND: Tensor, scale: float) -> Tensor:
         """scale * tokens @ down @ up^T of a site, each row with the adapter of its own task."""
-        down_BDR, up_BDR = self._of_site[name]
+        down_BDR, up_BDR = self.of(name)
         return torch.matmul(torch.matmul(tokens_BND, down_BDR) * scale, up_BDR.transpose(1, 2))

@@ -8,7 +8,7 @@ from torch import nn
 from .errors import ConfigError
 
 HeadKind = Literal["classes", "depth", "normals", "probability", "image_classes"]
-DecoderKind = Literal["native", "setr_pup", "hrnet", "linear"]
+DecoderKind = Literal["native", "taskexpert", "setr_pup", "hrnet", "linear"]
 PoolKind = Literal["token", "mean", "mean_then_norm"]
 
 #: Kinds whose answer is one vector an image instead of a map.
@@ -22,8 +22,9 @@ class HeadConfig:
     """One task: its name, what kind of answer it gives, the channels of that answer, and the decoder that makes it.
 
     Args:
-        decoder: `native` is slimmable. Published ones, for converted weights, run at full width: `setr_pup` (M3ViT),
-            `hrnet` (MTLoRA), `linear` (one product on a pooled token, as classifiers have it).
+        decoder: `native` and `taskexpert` (docs/decoders.md) are slimmable. Published ones, for converted weights, run
+            at full width: `setr_pup` (M3ViT), `hrnet` (MTLoRA), `linear` (one product on a pooled token, as
+            classifiers have it).
         stream: Channels of a published decoder: one number for `setr_pup`, one per level for `hrnet`.
         pool: What a `linear` decoder reads: the normalised class token, the mean of the normalised tokens, or
             the normalised mean of the tokens.
@@ -66,6 +67,11 @@ class HeadConfig:
             raise ConfigError(f"task '{self.name}': a {self.decoder} decoder cannot answer tasks of kind {self.kind}")
 
     @property
+    def slimmable(self) -> bool:
+        """Whether the decoder has narrower widths."""
+        return self.decoder in ("native", "taskexpert")
+
+    @property
     def pooled(self) -> bool:
         """Whether the answer is one vector an image instead of a map."""
         return self.kind in POOLED_KINDS
@@ -77,6 +83,9 @@ class BaseConfig:
     tasks: tuple[HeadConfig, ...]
     image_hw: tuple[int, int]
     widths: tuple[float, ...]
+    decoder_hidden: int
+    decoder_experts: int
+    decoder_expert_hidden: int
 
     @property
     def task_names(self) -> tuple[str, ...]:
@@ -93,6 +102,11 @@ class BaseConfig:
             if task.name == name:
                 return task
         raise ConfigError(f"unknown task '{name}'; this model has {', '.join(self.task_names)}")
+
+    @property
+    def has_decoder_experts(self) -> bool:
+        """Whether decoders share experts."""
+        return any(task.decoder == "taskexpert" for task in self.tasks)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values only, for JSON."""
@@ -113,6 +127,15 @@ class BaseConfig:
             return cls(**plain)
         except (AttributeError, TypeError, KeyError) as error:
             raise ConfigError(f"not a model configuration: {error}") from error
+
+    def _check_decoder_experts(self) -> None:
+        if not self.decoder_expert_hidden:
+            object.__setattr__(self, "decoder_expert_hidden", max(1, self.decoder_hidden // 2))
+        if self.decoder_experts < 1 or self.decoder_expert_hidden < 1:
+            raise ConfigError(
+                "decoder_experts and decoder_expert_hidden must be at least 1, got "
+                f"{self.decoder_experts} and {self.decoder_expert_hidden}"
+            )
 
     def _check_tasks(self) -> None:
         names = [task.name for task in self.tasks]

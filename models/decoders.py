@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from .config import ModelConfig
 from .config_base import HeadConfig
-from .layers import InvertedBottleneck
+from .layers import InvertedBottleneck, MapDecoder, doubled
 from .swin_config import STAGES, SwinConfig
 
 BATCH_NORM_EPS = 1e-5
@@ -37,7 +37,7 @@ class SetrPupHead(nn.Module):
         for index, conv in enumerate(self.convs):
             stream = conv(stream)
             stream = F.relu(self.norms[index](stream) if len(self.norms) else stream)
-            stream = _double(self.out(stream) if index == len(self.convs) - 1 else stream)
+            stream = doubled(self.out(stream) if index == len(self.convs) - 1 else stream)
         return stream
 
     def fold_(self) -> None:
@@ -102,7 +102,7 @@ class LinearHead(nn.Module):
         return self.out(pooled)
 
 
-class PyramidHead(nn.Module):
+class PyramidHead(MapDecoder):
     """Native decoder for Swin: the stream of `heads.DenseHead`, fed at 1/32, 1/16, 1/8 and 1/4 of the image size.
 
     One block with twice the hidden channels each at 1/32 and 1/16, one at 1/8, two at 1/4 after the encoder's detail is
@@ -118,9 +118,7 @@ class PyramidHead(nn.Module):
         self.levels = nn.ModuleList([nn.Linear(dim, channels) for dim in dims])
         self.coarse = nn.ModuleList([InvertedBottleneck(channels, 2 * hidden) for _ in range(2)])
         self.middle = InvertedBottleneck(channels, hidden)
-        self.detail = nn.Conv2d(config.detail_channels, channels, 1)
-        self.fine = nn.ModuleList([InvertedBottleneck(channels, hidden) for _ in range(2)])
-        self.out = nn.Conv2d(channels, 4 * head.channels, 1)
+        self.end_with(channels, hidden, config.detail_channels, head.channels)
 
     def forward(
         self, tokens_RND: Tensor, detail: Tensor | None = None, width: float = 1.0, levels: tuple[Tensor, ...] = ()
@@ -128,12 +126,8 @@ class PyramidHead(nn.Module):
         """Raw values [R, K, H, W]."""
         maps = [self._lateral(level, tokens) for level, tokens in enumerate((*levels, tokens_RND))]
         stream = self.coarse[0](maps[3] + maps[2], width)
-        stream = self.coarse[1](_double(stream) + maps[1], width)
-        stream = self.middle(_double(stream) + maps[0], width)
-        stream = _double(stream) + self.detail(detail)
-        for block in self.fine:
-            stream = block(stream, width)
-        return _double(F.pixel_shuffle(self.out(F.relu(stream)), 2))
+        stream = self.coarse[1](doubled(stream) + maps[1], width)
+        return self.finish(self.middle(doubled(stream) + maps[0], width), detail, width)
 
     def _lateral(self, level: int, tokens_RND: Tensor) -> Tensor:
         normed = self.norms[level](tokens_RND)
@@ -153,10 +147,6 @@ def _fold_norm_(conv: nn.Module, norm: nn.Module) -> None:
     factor = norm.weight.double() / torch.sqrt(norm.running_var.double() + norm.eps)
     conv.weight.copy_(conv.weight.double() * factor[:, None, None, None])
     conv.bias.copy_((conv.bias.double() - norm.running_mean.double()) * factor + norm.bias.double())
-
-
-def _double(stream: Tensor) -> Tensor:
-    return F.interpolate(stream, scale_factor=2.0, mode="bilinear", align_corners=False)
 
 
 def _resize(maps: Tensor, size_hw: tuple[int, int]) -> Tensor:

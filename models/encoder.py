@@ -14,63 +14,22 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .adapters import RowAdapters, Site
+from .block import Block, Rows
 from .config import ModelConfig
-from .layers import NORM_EPS, InvertedBottleneck, SlimAttention, SlimMlp, linear_init
-from .moe import Routing, SlimExperts, route
-from .widths import kept
+from .layers import NORM_EPS, InvertedBottleneck, linear_init
+from .moe import Routing, route
 
 DETAIL_STRIDE = 4
 
 
 class Features(NamedTuple):
-    """What heads read: tokens of every row, shallow detail of every image, how the rows were routed, and, from a
-    backbone of several resolutions, each row's tokens of the shallower ones."""
+    """What heads read: tokens of every row, shallow detail of every image, how the rows were routed, and each row's
+    tokens of shallower layers: of every resolution that a Swin has, of the blocks that a ViT's decoders tap."""
 
     tokens_BND: Tensor
     detail_ICHW: Tensor | None
     routings: list[Routing]
     levels: tuple[Tensor, ...] = ()
-
-
-class Block(nn.Module):
-    """Pre-norm transformer block; the feed-forward part is dense or a mixture of experts."""
-
-    def __init__(self, config: ModelConfig, index: int) -> None:
-        super().__init__()
-        self.is_moe = index in config.moe_blocks
-        self.site = f"block{index}" if index in config.adapter_blocks else None
-        self.rank, self.adapter_scale = config.adapter_rank, config.adapter_scale
-        self.norm1 = nn.LayerNorm(config.dim, eps=NORM_EPS)
-        self.attn = SlimAttention(config.dim, config.heads)
-        self.norm2 = nn.LayerNorm(config.dim, eps=NORM_EPS)
-        self.mlp = None if self.is_moe else SlimMlp(config.dim, config.mlp_hidden)
-        self.experts = SlimExperts(config.dim, config.expert_hidden, config.experts) if self.is_moe else None
-
-    def attend(self, tokens_BND: Tensor, width: float, adapters: RowAdapters | None = None) -> Tensor:
-        """Tokens plus their attention."""
-        if self.site is None or adapters is None:
-            return tokens_BND + self.attn(self.norm1(tokens_BND), width)
-        mixed_TU = self.attn.mix(self.norm1(tokens_BND), width)
-        own = adapters(f"{self.site}_proj", mixed_TU.reshape(*tokens_BND.shape[:2], -1), self.adapter_scale)
-        return tokens_BND + self.attn.project(mixed_TU).reshape(tokens_BND.shape) + own
-
-    def feed(self, normed_BND: Tensor, width: float) -> Tensor:
-        """The dense feed-forward part; that of MoE blocks is routed by `Encoder.forward`."""
-        assert self.mlp is not None
-        return self.mlp(normed_BND.flatten(0, 1), width).reshape(normed_BND.shape)
-
-    def adapt(self, tokens_BND: Tensor, normed_BND: Tensor, adapters: RowAdapters | None) -> Tensor:
-        """Tokens plus what the rows' tasks add beside the feed-forward part."""
-        if self.site is None or adapters is None:
-            return tokens_BND
-        return tokens_BND + adapters(f"{self.site}_feed", normed_BND, self.adapter_scale)
-
-    def sites(self, width: float) -> list[Site]:
-        """Where a task's adapters go, in the order in which it brings them."""
-        if self.site is None:
-            return []
-        dim, units = self.norm1.normalized_shape[0], kept(self.attn.heads, width) * self.attn.head_dim
-        return [Site(f"{self.site}_proj", units, dim, self.rank), Site(f"{self.site}_feed", dim, dim, self.rank)]
 
 
 class DetailStem(nn.Module):
@@ -142,29 +101,34 @@ class Encoder(nn.Module):
         """
         detail = self.detail(image_I3HW, width) if self.detail is not None else None
         tokens, routings = self.embed(image_I3HW, detail), []
-        adapters = None if adapter_BP is None else RowAdapters(adapter_BP, self.sites(width))
-        per_row = False
-        for block in self.blocks:
+        rows = Rows(image_index_B, None if adapter_BP is None else RowAdapters(adapter_BP, self.sites(width)))
+        branches: Tensor | None = None
+        levels: list[Tensor] = []
+        for index, block in enumerate(self.blocks):
             assert isinstance(block, Block)
-            if adapters is not None and block.site is not None and not per_row:
-                tokens, per_row = tokens.index_select(0, image_index_B), True
-            entered, tokens = tokens, block.attend(tokens, width, adapters)
-            if block.is_moe and not per_row:
-                tokens, per_row = tokens.index_select(0, image_index_B), True
-                entered = entered.index_select(0, image_index_B) if self.config.gate_input == "block" else entered
-            normed = block.norm2(tokens)
+            if self.config.levels and index - 1 in self.config.taps:  # what the block before this one gave
+                given = tokens if branches is None else branches
+                levels.append(given if rows.apart or branches is not None else given.index_select(0, image_index_B))
+            if block.own and rows.adapters is not None and self.config.adapter_mode == "branch":
+                tokens, branches = block.branch(tokens, branches, width, rows)
+                continue
+            entered, entered_apart = tokens, rows.apart
+            tokens = block.attend(tokens, width, rows)
             if block.experts is None:
-                fed = block.feed(normed, width)
-            else:
-                assert top_k_B is not None and router_BLDE is not None and router_bias_BLE is not None
-                level, gate_input = len(routings), normed if self.config.gate_input == "normed" else entered
-                router, bias = router_BLDE[:, level], router_bias_BLE[:, level]
-                routings.append(self._route(gate_input, router, bias, top_k_B, noise_std))
-                fed = block.experts(normed, routings[-1], width)
-            tokens = block.adapt(tokens + fed, normed, adapters)
-        if not per_row:
-            tokens = tokens.index_select(0, image_index_B)
-        return Features(tokens, detail, routings)
+                tokens = block.feed(tokens, width, rows)
+                continue
+            (tokens,) = rows.part(tokens)
+            normed, gate_input = block.norm2(tokens), entered
+            if self.config.gate_input == "normed":
+                gate_input = normed
+            elif not entered_apart:
+                gate_input = entered.index_select(0, image_index_B)
+            assert top_k_B is not None and router_BLDE is not None and router_bias_BLE is not None
+            router, bias = router_BLDE[:, len(routings)], router_bias_BLE[:, len(routings)]
+            routings.append(self._route(gate_input, router, bias, top_k_B, noise_std))
+            tokens = block.beside(tokens + block.experts(normed, routings[-1], width), normed, rows)
+        (tokens,) = rows.part(tokens) if branches is None else (branches,)
+        return Features(tokens, detail, routings, tuple(levels))
 
     def _route(self, tokens_BND: Tensor, router_BDE: Tensor, bias_BE: Tensor, top_k_B: Tensor, noise: float) -> Routing:
         config = self.config

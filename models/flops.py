@@ -15,6 +15,8 @@ from .families import AnyConfig
 from .heads import build_head
 from .swin_config import SwinConfig
 from .swin_flops import count_parameters, decoder_flops, swin_encoder_flops, swin_parameters
+from .taskexpert import DecoderExperts
+from .vit_flops import vit_blocks_flops, vit_blocks_parameters
 from .widths import kept
 
 
@@ -36,38 +38,26 @@ def encoder_cost(config: AnyConfig, width: float = 1.0) -> Cost:
     """Cost of the encoder at the configuration's image size.
 
     Routers are inputs: their products count, their weights do not. The weighted sum over the ranks (0.1 % of an
-    expert's products) and everything that is no product are left out.
+    expert's products) and everything that is no product are left out; so is the change that experts share, which is
+    made once a call from weights alone, and folded in what deploys.
     """
     if isinstance(config, SwinConfig):
         return Cost(*swin_encoder_flops(config, width), 0, swin_parameters(config, width))
-    dim, tokens = config.dim, 1 + config.grid_hw[0] * config.grid_hw[1]
-    units = kept(config.heads, width) * config.head_dim
-    attention = 2 * tokens * dim * 3 * units + 2 * 2 * tokens * tokens * units + 2 * tokens * units * dim
-    dense = 2 * 2 * tokens * dim * kept(config.mlp_hidden, width)
-    routing = 2 * tokens * dim * config.experts
+    tokens = 1 + config.grid_hw[0] * config.grid_hw[1]
+    embedding = 2 * (tokens - 1) * config.dim * 3 * config.patch**2 + _detail_flops(config, width)
+    image, row = vit_blocks_flops(config, width)
     expert_units = kept(config.expert_hidden, width)
-    image = 2 * (tokens - 1) * dim * 3 * config.patch**2 + _detail_flops(config, width)
-    row = 0
-    first_moe = config.moe_blocks[0] if config.moe_blocks else config.depth
-    # An adapter needs its row before the attention, an expert only after it.
-    first_adapter = config.adapter_blocks[0] if config.adapter_blocks else config.depth
-    for block in range(config.depth):
-        feed = routing if block in config.moe_blocks else dense
-        shared = block <= first_moe and block < first_adapter
-        image += attention if shared else 0
-        row += attention if not shared else 0
-        image += feed if block < min(first_moe, first_adapter) else 0
-        row += feed if block >= min(first_moe, first_adapter) else 0
-    row += len(config.adapter_blocks) * 2 * tokens * config.adapter_rank * (units + 3 * dim)
-    per_expert = len(config.moe_blocks) * 2 * 2 * tokens * dim * expert_units
-    return Cost(image, row, per_expert, _encoder_parameters(config, width))
+    per_expert = len(config.moe_blocks) * 2 * 2 * tokens * config.dim * expert_units
+    return Cost(embedding + image, row, per_expert, _encoder_parameters(config, width))
 
 
 def head_cost(config: AnyConfig, head: HeadConfig, width: float = 1.0) -> Cost:
-    """Cost of one row of a task's head at the configuration's image size."""
+    """Cost of one row of a task's head at the configuration's image size, experts that heads share included."""
     if isinstance(config, SwinConfig) or head.decoder != "native":
         with torch.device("meta"):  # shapes without memory
             parameters = count_parameters(build_head(config, head), width)
+            if head.decoder == "taskexpert":
+                parameters += count_parameters(DecoderExperts(config), width)
         return Cost(0, decoder_flops(config, head, width), 0, parameters)
     dim, channels = config.dim, config.decoder_channels
     if head.pooled:
@@ -113,18 +103,10 @@ def _detail_flops(config: ModelConfig, width: float) -> int:
 
 def _encoder_parameters(config: ModelConfig, width: float) -> int:
     dim, tokens = config.dim, 1 + config.grid_hw[0] * config.grid_hw[1]
-    units, mlp_units = kept(config.heads, width) * config.head_dim, kept(config.mlp_hidden, width)
-    expert_units = kept(config.expert_hidden, width)
     total = dim * (3 * config.patch**2 + 1) + dim + tokens * dim
     total += 2 * dim if config.embed_norm else 0
     if config.detail_channels:
         channels, hidden = config.detail_channels, kept(config.detail_hidden, width)
         total += channels * (3 * DETAIL_STRIDE**2 + 1) + 2 * _bottleneck_parameters(channels, hidden)
         total += channels * (config.patch // DETAIL_STRIDE) ** 2 * dim
-    for block in range(config.depth):
-        total += 4 * dim + 3 * units * (dim + 1) + units * dim + dim
-        if block in config.moe_blocks:
-            total += config.experts * (expert_units * (2 * dim + 1) + dim)
-        else:
-            total += mlp_units * (2 * dim + 1) + dim
-    return total
+    return total + vit_blocks_parameters(config, width)

@@ -10,12 +10,14 @@ from dataclasses import replace
 
 from .families import AnyConfig
 from .model import MultiTaskModel
+from .swin_config import SwinConfig
 
 
 def folds(config: AnyConfig) -> bool:
     """Whether there is anything to fold."""
     published = any(task.decoder in ("setr_pup", "hrnet") for task in config.tasks)
-    return not config.folded and (published or config.family == "swin")
+    shared = isinstance(config, SwinConfig) or config.shared_rank > 0
+    return not config.folded and (published or shared)
 
 
 def folded(model: MultiTaskModel) -> MultiTaskModel:

@@ -14,15 +14,16 @@ from .config import HeadConfig, HeadKind, ModelConfig
 from .decoders import HrnetHead, LinearHead, PyramidHead, SetrPupHead
 from .errors import ConfigError
 from .families import AnyConfig
-from .layers import NORM_EPS, InvertedBottleneck, linear_init, narrow_parameters_, prefix
+from .layers import NORM_EPS, InvertedBottleneck, MapDecoder, doubled, linear_init, narrow_parameters_, prefix
 from .swin_config import SwinConfig
+from .taskexpert import DecoderExperts, TaskExpertHead
 from .widths import kept
 
 #: exp() of these is 7 mm and 1.1 km: no camera sees more, and no overflow reaches the answer.
 LOG_DEPTH_RANGE = (-5.0, 7.0)
 
 
-class DenseHead(nn.Module):
+class DenseHead(MapDecoder):
     """Tokens to a map at image size.
 
     Stream at 1/16 (two blocks, twice the hidden channels), 1/8 (one), 1/4 (two, the encoder's detail added), then
@@ -37,9 +38,7 @@ class DenseHead(nn.Module):
         self.stream = nn.Linear(config.dim, channels)
         self.coarse = nn.ModuleList([InvertedBottleneck(channels, 2 * hidden) for _ in range(2)])
         self.middle = InvertedBottleneck(channels, hidden)
-        self.detail = nn.Conv2d(config.detail_channels, channels, 1) if config.detail_channels else None
-        self.fine = nn.ModuleList([InvertedBottleneck(channels, hidden) for _ in range(2)])
-        self.out = nn.Conv2d(channels, 4 * head.channels, 1)
+        self.end_with(channels, hidden, config.detail_channels, head.channels)
 
     def forward(
         self,
@@ -55,13 +54,7 @@ class DenseHead(nn.Module):
         stream = stream.transpose(1, 2).unflatten(2, self.grid_hw)
         for block in self.coarse:
             stream = block(stream, width)
-        stream = self.middle(_double(stream), width)
-        stream = _double(stream)
-        if self.detail is not None:
-            stream = stream + self.detail(detail_RCHW)
-        for block in self.fine:
-            stream = block(stream, width)
-        return _double(F.pixel_shuffle(self.out(F.relu(stream)), 2))
+        return self.finish(self.middle(doubled(stream), width), detail_RCHW, width)
 
 
 class PooledHead(nn.Module):
@@ -102,10 +95,6 @@ class PooledHead(nn.Module):
         narrow_parameters_(self, self.hidden, "up", "up_bias", "down")
 
 
-def _double(stream: Tensor) -> Tensor:
-    return F.interpolate(stream, scale_factor=2.0, mode="bilinear", align_corners=False)
-
-
 def activate(kind: str, raw: Tensor) -> Tensor:
     """Raw values to the task's unit: log-metres to metres, vectors to unit length, logits to probabilities.
 
@@ -140,6 +129,8 @@ def build_head(config: AnyConfig, head: HeadConfig) -> nn.Module:
     """
     if head.decoder == "linear":
         return LinearHead(config, head)
+    if head.decoder == "taskexpert":
+        return TaskExpertHead(config, head)
     if isinstance(config, SwinConfig) and head.decoder in ("native", "hrnet"):
         if head.decoder == "hrnet":
             return HrnetHead(config, head)
@@ -149,3 +140,18 @@ def build_head(config: AnyConfig, head: HeadConfig) -> nn.Module:
             return SetrPupHead(config, head)
         return PooledHead(config, head) if head.pooled else DenseHead(config, head)
     raise ConfigError(f"task '{head.name}': a {head.decoder} decoder does not read the features of a {config.family}")
+
+
+def run_head(
+    head: nn.Module,
+    experts: nn.Module | None,
+    tokens_RND: Tensor,
+    detail_RCHW: Tensor | None,
+    width: float,
+    levels: tuple[Tensor, ...],
+) -> Tensor:
+    """Raw values of some rows' task by its decoder, and by the experts that decoders share if it is of that kind."""
+    if isinstance(head, TaskExpertHead):
+        assert isinstance(experts, DecoderExperts)
+        return head(tokens_RND, detail_RCHW, width, levels, experts)
+    return head(tokens_RND, detail_RCHW, width, levels)

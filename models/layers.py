@@ -31,15 +31,15 @@ def linear_init(*shape: int) -> nn.Parameter:
 
 
 class SlimMlp(nn.Module):
-    """Feed-forward block whose hidden units are slimmed: up [hidden, D], GELU, down [hidden, D]."""
+    """Feed-forward block whose hidden units are slimmed: up [hidden, D], GELU, down [hidden, O]; O is D by default."""
 
-    def __init__(self, dim: int, hidden: int) -> None:
+    def __init__(self, dim: int, hidden: int, outputs: int | None = None) -> None:
         super().__init__()
-        self.hidden = hidden
+        self.hidden, outputs = hidden, outputs or dim
         self.up = linear_init(hidden, dim)
         self.up_bias = nn.Parameter(torch.zeros(hidden))
-        self.down = linear_init(hidden, dim)
-        self.down_bias = nn.Parameter(torch.zeros(dim))
+        self.down = linear_init(hidden, outputs)
+        self.down_bias = nn.Parameter(torch.zeros(outputs))
 
     def forward(self, tokens_TD: Tensor, width: float = 1.0) -> Tensor:
         units = kept(self.hidden, width)
@@ -64,17 +64,22 @@ class SlimAttention(nn.Module):
         self.proj_bias = nn.Parameter(torch.zeros(dim))
 
     def forward(self, tokens_BND: Tensor, width: float = 1.0) -> Tensor:
-        return self.project(self.mix(tokens_BND, width)).reshape(tokens_BND.shape)
-
-    def mix(self, tokens_BND: Tensor, width: float) -> Tensor:
-        """What the heads gather, [T, U]; `project` is what remains to be done."""
         rows, count, dim = tokens_BND.shape
-        heads = kept(self.heads, width)
-        units = heads * self.head_dim
-        qkv = F.linear(tokens_BND.reshape(-1, dim), prefix(self.qkv, 3 * units), prefix(self.qkv_bias, 3 * units))
-        query, key, value = qkv.reshape(rows, count, heads, 3, self.head_dim).permute(3, 0, 2, 1, 4).unbind(0)
+        mixed_TU = self.mix(self.lift(tokens_BND.reshape(-1, dim), width), count)
+        return self.project(mixed_TU).reshape(rows, count, dim)
+
+    def lift(self, tokens_TD: Tensor, width: float) -> Tensor:
+        """Queries, keys and values of the kept heads, [T, 3 * U]."""
+        units = 3 * kept(self.heads, width) * self.head_dim
+        return F.linear(tokens_TD, prefix(self.qkv, units), prefix(self.qkv_bias, units))
+
+    def mix(self, qkv_TQ: Tensor, tokens: int) -> Tensor:
+        """What the heads gather from rows of so many tokens, [T, U]; `project` is what remains to be done."""
+        heads = qkv_TQ.shape[1] // (3 * self.head_dim)
+        qkv = qkv_TQ.reshape(-1, tokens, heads, 3, self.head_dim)
+        query, key, value = qkv.permute(3, 0, 2, 1, 4).unbind(0)
         mixed = _attend(query, key, value, self.head_dim**-0.5)
-        return mixed.transpose(1, 2).reshape(-1, units)
+        return mixed.transpose(1, 2).reshape(-1, heads * self.head_dim)
 
     def project(self, mixed_TU: Tensor) -> Tensor:
         """Back to the residual stream, [T, D]."""
@@ -123,3 +128,35 @@ class InvertedBottleneck(nn.Module):
         """Keep the prefix of `width` for good (export)."""
         self.hidden = kept(self.hidden, width)
         narrow_parameters_(self, self.hidden, "up", "up_bias", "depthwise", "depthwise_bias", "down")
+
+
+class MapDecoder(nn.Module):
+    """How decoders of maps end: at 1/4 of the image size the encoder's detail is added, two blocks follow, then 1x1 to
+    four sub-pixels a channel, and bilinear to full size.
+
+    K output channels, C channels of the stream, H and W image sides.
+    """
+
+    detail: nn.Conv2d | None
+    fine: nn.ModuleList
+    out: nn.Conv2d
+
+    def end_with(self, channels: int, hidden: int, detail_channels: int, outputs: int) -> None:
+        """Make the parts of the ending; called last by a decoder's `__init__`, so that they come last."""
+        self.detail = nn.Conv2d(detail_channels, channels, 1) if detail_channels else None
+        self.fine = nn.ModuleList([InvertedBottleneck(channels, hidden) for _ in range(2)])
+        self.out = nn.Conv2d(channels, 4 * outputs, 1)
+
+    def finish(self, stream_RCHW: Tensor, detail_RCHW: Tensor | None, width: float) -> Tensor:
+        """From the stream at 1/8 of the image size to raw values [R, K, H, W]."""
+        stream = doubled(stream_RCHW)
+        if self.detail is not None:
+            stream = stream + self.detail(detail_RCHW)
+        for block in self.fine:
+            stream = block(stream, width)
+        return doubled(F.pixel_shuffle(self.out(F.relu(stream)), 2))
+
+
+def doubled(maps: Tensor) -> Tensor:
+    """Twice the height and width, bilinear."""
+    return F.interpolate(maps, scale_factor=2.0, mode="bilinear", align_corners=False)

@@ -16,11 +16,15 @@ from .config import ModelConfig
 from .encoder import Encoder, Features, resample_position
 from .errors import ConfigError
 from .families import AnyConfig
-from .heads import build_head
+from .heads import build_head, run_head
 from .layers import linear_init
 from .moe import balance_loss
 from .swin import SwinEncoder, same_windows
 from .swin_config import SwinConfig
+from .taskexpert import DecoderExperts
+
+#: How the names of what all tasks use begin. What begins with heads, routers or adapters is a task's own.
+SHARED_PARTS = ("encoder.", "decoder_experts.")
 
 
 class Router(nn.Module):
@@ -71,6 +75,7 @@ class MultiTaskModel(nn.Module):
     # Of either family (AnyConfig; Encoder or SwinEncoder). Whoever builds one knows which, a type checker does not.
     config: Any
     encoder: Any
+    decoder_experts: Any  # DecoderExperts, or None where no decoder reads them
 
     def __init__(self, config: AnyConfig) -> None:
         super().__init__()
@@ -81,6 +86,7 @@ class MultiTaskModel(nn.Module):
         sites = self.encoder.sites()
         self.adapters = nn.ModuleDict({task: task_adapters(sites) for task in config.task_names if sites})
         self.heads = nn.ModuleDict({task.name: build_head(config, task) for task in config.tasks})
+        self.decoder_experts = DecoderExperts(config) if config.has_decoder_experts else None
 
     @property
     def device(self) -> torch.device:
@@ -134,7 +140,13 @@ class MultiTaskModel(nn.Module):
         detail = features.detail_ICHW
         detail = detail[image_R] if detail is not None else None
         levels = tuple(level[row_R] for level in features.levels)
-        return self.heads[task](features.tokens_BND[row_R], detail, width, levels)
+        return self.raw(task, features.tokens_BND[row_R], detail, width, levels)
+
+    def raw(
+        self, task: str, tokens_RND: Tensor, detail_RCHW: Tensor | None, width: float, levels: tuple[Tensor, ...]
+    ) -> Tensor:
+        """Raw values that a task's decoder makes of what it reads."""
+        return run_head(self.heads[task], self.decoder_experts, tokens_RND, detail_RCHW, width, levels)
 
     def forward(
         self,

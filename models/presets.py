@@ -4,10 +4,14 @@
 The M3ViT sizes: MoE in every second block from block 1, 16 experts, top-4, expert hidden = dim (the upstream README's
 command line). `m3vit_small` has 12 heads, not DeiT-S's 6, as upstream has. The dense `vit_*` counterparts have the
 same active compute: a top-4 of experts with hidden = dim costs what an MLP of ratio 4 costs.
+`taskexpert_` before any of these names gives it decoders after TaskExpert (Ye and Xu 2023) that tap the backbone four
+times: a ViT after each quarter of its blocks.
 `mtlora_*` are the `swin_*` with adapters of rank 16 that all tasks share, and of rank 4 for each task.
+`m3lora_*` (every size that `m3vit_*` has; `PRESETS` lists the smallest) are the `m3vit_*` with the same: shared ones
+in every block, those of tasks in the last third.
 """
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 from .config import ModelConfig
@@ -36,10 +40,18 @@ _SWIN_SIZES: dict[str, dict[str, Any]] = {
 _SWIN_SIZES["micro"] |= {"decoder_channels": 8, "decoder_hidden": 16}
 _RANKS = {"shared_ranks": (16, 16, 16, 16), "task_ranks": (4, 4, 4, 4)}
 
+#: MTLoRA's ranks and factors, for a ViT with experts.
+_VIT_RANKS: dict[str, Any] = {"shared_rank": 16, "shared_scale": 4.0, "adapter_rank": 4, "adapter_scale": 4.0}
+_VIT_RANKS |= {"adapter_on": ("qkv", "proj", "fc1", "fc2", "feed")}
+
 PRESETS: tuple[str, ...] = (
     *(f"{family}_{size}" for family in ("m3vit", "vit") for size in _SIZES),
     *(f"{family}_{size}" for family in ("swin", "mtlora") for size in _SWIN_SIZES),
+    "m3lora_micro",
 )
+
+#: Before the name of a preset: the same network with decoders after TaskExpert.
+TASKEXPERT = "taskexpert_"
 
 
 def preset_config(name: str, tasks: tuple[HeadConfig, ...], **overrides: Any) -> AnyConfig:
@@ -48,10 +60,15 @@ def preset_config(name: str, tasks: tuple[HeadConfig, ...], **overrides: Any) ->
     Raises:
         ConfigError: no preset or no field has that name.
     """
-    family, _, size = name.partition("_")
-    if name not in PRESETS:
-        raise ConfigError(f"unknown model '{name}'; choose one of {', '.join(PRESETS)}")
-    kind = ModelConfig if family in ("m3vit", "vit") else SwinConfig
+    plain = name.removeprefix(TASKEXPERT)
+    family, _, size = plain.partition("_")
+    if plain not in PRESETS and not (family == "m3lora" and size in _SIZES):
+        raise ConfigError(
+            f"unknown model '{name}'; choose one of {', '.join(PRESETS)}, with {TASKEXPERT} before it or without"
+        )
+    if plain != name:
+        tasks = tuple(_with_experts(task) for task in tasks)
+    kind = SwinConfig if family in ("swin", "mtlora") else ModelConfig
     known = [field.name for field in fields(kind)]
     if unknown := sorted(overrides.keys() - set(known)):
         raise ConfigError(f"unknown settings {', '.join(unknown)}; a model has {', '.join(known)}")
@@ -59,11 +76,26 @@ def preset_config(name: str, tasks: tuple[HeadConfig, ...], **overrides: Any) ->
         ranks = _RANKS if family == "mtlora" else {}
         return SwinConfig(**{**_SWIN_SIZES[size], **ranks, "tasks": tasks, **overrides})
     values = {**_SIZES[size], "tasks": tasks, **overrides}
-    if family == "m3vit":
+    if plain != name:
+        values.setdefault("taps", _quarters(values["depth"]))
+    if family in ("m3vit", "m3lora"):
         values.setdefault("moe_blocks", tuple(range(1, values["depth"], 2)))
+    if family == "m3lora":
+        first = max(0, values["depth"] - max(2, values["depth"] // 3))
+        values = {**_VIT_RANKS, "adapter_blocks": tuple(range(first, values["depth"])), **values}
     return ModelConfig(**values)
 
 
 def build_preset(name: str, tasks: tuple[HeadConfig, ...], **overrides: Any) -> MultiTaskModel:
     """A named model with fresh weights (seed with `torch.manual_seed`)."""
     return MultiTaskModel(preset_config(name, tasks, **overrides))
+
+
+def _with_experts(task: HeadConfig) -> HeadConfig:
+    """The task with a `taskexpert` decoder, if it is a map that a native one would decode."""
+    return replace(task, decoder="taskexpert") if task.decoder == "native" and not task.pooled else task
+
+
+def _quarters(depth: int) -> tuple[int, ...]:
+    """The blocks that end the first three quarters of a ViT; fewer where there are too few blocks."""
+    return tuple(sorted({depth * part // 4 - 1 for part in (1, 2, 3)} - {-1, depth - 1}))

@@ -7,13 +7,15 @@ Axes: I images, B rows (an image with one task), N tokens, D channels, T tokens 
 a window, P numbers of a task's adapters.
 """
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .adapters import RowAdapters, Site
+from .branch import branch, thin_branch
 from .encoder import Features
+from .shared import Parts, SharedMlp, joined
 from .swin_config import STAGES, SwinConfig
-from .swin_layers import NORM_EPS, Parts, PatchMerging, SharedMlp, WindowAttention, joined, shift_mask
+from .swin_layers import NORM_EPS, PatchMerging, WindowAttention, shift_mask
+from .thin import ThinRows, one_or_all
 from .widths import kept
 
 
@@ -32,7 +34,11 @@ class SwinBlock(nn.Module):
         self.norm1 = nn.LayerNorm(dim, eps=NORM_EPS)
         self.attn = WindowAttention(config, stage, split=split)
         self.norm2 = nn.LayerNorm(dim, eps=NORM_EPS)
-        self.mlp = SharedMlp(config, stage, split=split, drop_down=split and self.leaf)
+        drop_down = split and self.leaf
+        rank = config.shared_ranks[stage] if split or not config.folded else 0
+        ranks = rank, 0 if config.folded and drop_down else rank
+        scale = config.shared_scales[stage]
+        self.mlp = SharedMlp(dim, config.mlp_hidden(stage), ranks, scale, split=split, drop_down=drop_down)
 
     def forward(self, tokens_IND: Tensor, grid_hw: tuple[int, int], mask: Tensor | None, width: float) -> Tensor:
         """The shared path alone."""
@@ -48,28 +54,28 @@ class SwinBlock(nn.Module):
         width: float,
         index_B: Tensor,
         adapters: RowAdapters,
-    ) -> tuple[Tensor | None, Tensor]:
+        thin: bool,
+    ) -> tuple[Tensor | None, Tensor | ThinRows]:
         """The shared path (nothing in the last stage), and each row's branch.
 
         A branch takes the frozen products without the shared adapter (`matrix`), or with it (`matrixv2`).
         """
-        shape, scale = tokens_IND.shape, self.task_scale
         mixed_TU = self._mix(tokens_IND, grid_hw, mask, width)
-        projected = self.attn.project(mixed_TU)
-        shared = tokens_IND + joined(projected).reshape(shape)
-        rows = (tokens_IND + self._seen(projected).reshape(shape)).index_select(0, index_B)
-        mixed_BNU = mixed_TU.reshape(*shape[:2], -1).index_select(0, index_B)
-        rows = rows + adapters(f"{self.site}_proj", mixed_BNU, scale)
 
-        lifted = self.mlp.lift(self.norm2(shared).flatten(0, 1), width)
-        lifted_BNU = self._seen(lifted).reshape(*shape[:2], -1).index_select(0, index_B)
-        hidden_BNU = F.gelu(lifted_BNU + adapters(f"{self.site}_fc1", self.norm2(rows), scale))
-        lowered = self.mlp.lower(F.gelu(joined(lifted)))
-        lowered_BND = self._seen(lowered).reshape(shape).index_select(0, index_B)
-        rows = rows + lowered_BND + adapters(f"{self.site}_fc2", hidden_BNU, scale)
-        return None if self.leaf else shared + joined(lowered).reshape(shape), rows
+        def own(name: str, inputs_BND: Tensor) -> Tensor:
+            return adapters(f"{self.site}_{name}", inputs_BND, self.task_scale)
 
-    def _seen(self, parts: Parts) -> Tensor:
+        if thin:
+            shared, rows = thin_branch(self, tokens_IND, mixed_TU, index_B, adapters, width)
+        else:
+            shared, rows = branch(self, tokens_IND, None, mixed_TU, index_B, own, width)
+        return None if self.leaf else shared, rows
+
+    def project(self, mixed_TU: Tensor) -> Parts:
+        """Back to the residual stream, [T, D]."""
+        return self.attn.project(mixed_TU)
+
+    def seen(self, parts: Parts) -> Tensor:
         """What branches see of a product: the frozen part alone, unless the mode gives them the shared adapter, too."""
         return parts[0] if self.attn.split else joined(parts)
 
@@ -102,25 +108,31 @@ class SwinStage(nn.Module):
         self.register_buffer("mask", mask, persistent=False)
 
     def forward(
-        self, tokens_IND: Tensor, index_B: Tensor, adapters: RowAdapters | None, width: float
+        self, tokens_IND: Tensor, index_B: Tensor, adapters: RowAdapters | None, width: float, thin: bool
     ) -> tuple[Tensor, Tensor]:
         """What the next stage reads (of the last stage: nothing of meaning), and the feature level of every row."""
-        rows = None
+        rows: Tensor | ThinRows | None = None
         for block in self.blocks:
             assert isinstance(block, SwinBlock)
             if block.branches and adapters is not None:
-                shared, rows = block.branch(tokens_IND, self.grid_hw, self.mask, width, index_B, adapters)
+                shared, rows = block.branch(tokens_IND, self.grid_hw, self.mask, width, index_B, adapters, thin)
                 tokens_IND = tokens_IND if shared is None else shared
             else:
                 tokens_IND = block(tokens_IND, self.grid_hw, self.mask, width)
         if self.merge is not None:
             tokens_IND = self.merge(tokens_IND, self.grid_hw)
-            rows = None if rows is None else self.merge(rows, self.grid_hw)
-        return tokens_IND, tokens_IND.index_select(0, index_B) if rows is None else rows
+        if rows is None:
+            return tokens_IND, tokens_IND.index_select(0, index_B)
+        if isinstance(rows, ThinRows):
+            return tokens_IND, rows.whole() if self.merge is None else self.merge.thin(rows, self.grid_hw)
+        return tokens_IND, rows if self.merge is None else self.merge(rows, self.grid_hw)
 
 
 class SwinEncoder(nn.Module):
     """Images to four feature levels, one row per (image, task). Task adapters are inputs, no part of the graph."""
+
+    #: Whether branches are computed without making their rows (`thin.py`): graphs of folded networks for CPUs are.
+    thin = False
 
     def __init__(self, config: SwinConfig) -> None:
         super().__init__()
@@ -148,9 +160,10 @@ class SwinEncoder(nn.Module):
         wanted = self.config.detail_channels
         detail = tokens.transpose(1, 2).unflatten(2, self.config.grid_hw) if wanted else None
         adapters = None if adapter_BP is None else RowAdapters(adapter_BP, self.sites(width))
-        levels = []
+        thin, levels = self.thin and adapters is not None, []
+        index_B = one_or_all(image_index_B, image_I3HW) if thin else image_index_B
         for stage in self.stages:
-            tokens, rows = stage(tokens, image_index_B, adapters, width)
+            tokens, rows = stage(tokens, index_B, adapters, width, thin)
             levels.append(rows)
         return Features(levels[-1], detail, [], tuple(levels[: self.config.levels]))
 

@@ -26,6 +26,8 @@ class SwinConfig(BaseConfig):
         shared_scales, task_scales: Plain factors, per stage, on what the adapters add (4 in MTLoRA; not alpha / rank).
         adapter_mode: `matrix`: a task's branch has its own adapter only; `matrixv2`: the shared one besides.
         merge_adapters: Shared adapters on the reduction of patch merging, too (MTLoRA+).
+        decoder_experts, decoder_expert_hidden: Experts that `taskexpert` decoders share for each level, and the hidden
+            units of each (half of decoder_hidden, if 0).
         folded: Set by `models.fold`: shared adapters are merged into the weights wherever that is exact, bias
             tables are spelled out per pair of tokens, batch norms are merged into the convolutions before them.
     """
@@ -48,6 +50,8 @@ class SwinConfig(BaseConfig):
     decoder_hidden: int = 128
     widths: tuple[float, ...] = field(default=DEFAULT_WIDTHS)
     folded: bool = False
+    decoder_experts: int = 4
+    decoder_expert_hidden: int = 0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "widths", check_widths(self.widths))
@@ -59,6 +63,7 @@ class SwinConfig(BaseConfig):
             values, least = getattr(self, name), 0 if "ranks" in name or "scales" in name else 1
             if len(values) != STAGES or any(value < least for value in values):
                 raise ConfigError(f"{name} must be {STAGES} numbers, one a stage, each at least {least}, got {values}")
+        self._check_decoder_experts()
         if self.adapter_mode not in get_args(AdapterMode):
             raise ConfigError(f"adapter_mode must be one of {get_args(AdapterMode)}, got '{self.adapter_mode}'")
         if any(self.task_ranks) != all(self.task_ranks):
@@ -83,8 +88,8 @@ class SwinConfig(BaseConfig):
                     f"the grid of stage {stage}, {grid} for images of {self.image_hw}, must be multiples of "
                     f"the window, {window}; square images of {self._fitting()} pixels fit"
                 )
-        if self.patch != 4 and any(task.decoder == "native" and not task.pooled for task in self.tasks):
-            raise ConfigError(f"native decoders for maps need a patch of 4, got {self.patch}")
+        if self.patch != 4 and self.detail_channels:
+            raise ConfigError(f"slimmable decoders for maps need a patch of 4, got {self.patch}")
 
     def _fitting(self) -> str:
         step = self.window * self.patch * 2 ** (STAGES - 1)
@@ -122,13 +127,18 @@ class SwinConfig(BaseConfig):
 
     @property
     def detail_channels(self) -> int:
-        """Channels of the shallow features at the patches' resolution, which native decoders for maps add."""
-        return self.dim if any(task.decoder == "native" and not task.pooled for task in self.tasks) else 0
+        """Channels of the shallow features at the patches' resolution, which slimmable decoders for maps add."""
+        return self.dim if any(task.slimmable and not task.pooled for task in self.tasks) else 0
 
     @property
     def levels(self) -> int:
         """Feature levels given besides the deepest: heads for maps read them all."""
         return 0 if all(task.pooled for task in self.tasks) else STAGES - 1
+
+    @property
+    def adapted(self) -> bool:
+        """Whether there are low-rank adapters, shared or of tasks."""
+        return any(self.shared_ranks) or any(self.task_ranks)
 
     @property
     def per_task(self) -> bool:

@@ -12,6 +12,7 @@ from .encoder import narrowed
 from .families import AnyConfig
 from .swin import SwinEncoder
 from .swin_config import STAGES, SwinConfig
+from .taskexpert import taskexpert_flops
 from .widths import kept
 
 
@@ -36,7 +37,9 @@ def swin_encoder_flops(config: SwinConfig, width: float = 1.0) -> tuple[int, int
 
 
 def decoder_flops(config: AnyConfig, head: HeadConfig, width: float = 1.0) -> int:
-    """FLOPs of one row of a published decoder, or of the native decoder of a Swin."""
+    """FLOPs of one row of a published decoder, of a `taskexpert` decoder, or of the native decoder of a Swin."""
+    if head.decoder == "taskexpert":
+        return taskexpert_flops(config, head, width)
     if head.decoder == "linear":
         return 2 * config.feature_dim * head.channels
     if head.decoder == "setr_pup":

@@ -10,17 +10,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .adapters import LowRank
-from .layers import SlimMlp, linear_init, narrow_parameters_, prefix
+from .layers import linear_init, narrow_parameters_, prefix
+from .shared import Parts
 from .swin_config import SwinConfig
+from .thin import ThinNorm, ThinRows, merged_neighbours, regroup
 from .widths import kept
 
 NORM_EPS = 1e-5  # Swin; ViTs have 1e-6
 # What is added to the scores of tokens that are no neighbours. Swin adds -100, which leaves weights of 1e-44: the same
 # result, but products with such denormal numbers take ten times as long (25 ms instead of 2 in one block of Swin-T).
 MASKED = -10_000.0
-
-#: What a product gives: with the frozen weight alone, and what the shared adapter adds (none, or folded: nothing).
-Parts = tuple[Tensor, Tensor | None]
 
 
 def relative_index(window: int) -> Tensor:
@@ -142,55 +141,6 @@ class WindowAttention(nn.Module):
             self.proj_shared.narrow_inputs_(units)
 
 
-class SharedMlp(SlimMlp):
-    """`SlimMlp` with shared adapters on both products. `split` as in `WindowAttention`; `drop_down`: nothing reads the
-    adapter of the second product (the shared output of the last stage), so that folding drops it."""
-
-    def __init__(self, config: SwinConfig, stage: int, *, split: bool, drop_down: bool) -> None:
-        dim, hidden, rank = config.stage_dim(stage), config.mlp_hidden(stage), config.shared_ranks[stage]
-        super().__init__(dim, hidden)
-        self.scale, self.split, self.drop_down = config.shared_scales[stage], split, drop_down
-        keep = split or not config.folded
-        self.up_shared = LowRank(dim, hidden, rank) if rank and keep else None
-        self.down_shared = LowRank(hidden, dim, rank) if rank and keep and not (config.folded and drop_down) else None
-
-    def lift(self, tokens_TD: Tensor, width: float) -> Parts:
-        """To the hidden units, [T, U], before the GELU."""
-        units = kept(self.hidden, width)
-        base_TU = F.linear(tokens_TD, prefix(self.up, units), prefix(self.up_bias, units))
-        shared = self.up_shared
-        return base_TU, None if shared is None else shared(tokens_TD, self.scale, outputs=units)
-
-    def lower(self, hidden_TU: Tensor) -> Parts:
-        """Back to the residual stream, [T, D]."""
-        units = hidden_TU.shape[1]
-        base_TD = torch.addmm(self.down_bias, hidden_TU, prefix(self.down, units))
-        shared = self.down_shared
-        return base_TD, None if shared is None else shared(hidden_TU, self.scale, inputs=units)
-
-    def forward(self, tokens_TD: Tensor, width: float = 1.0) -> Tensor:
-        return joined(self.lower(F.gelu(joined(self.lift(tokens_TD, width)))))
-
-    @torch.no_grad()
-    def fold_(self) -> None:
-        """Merge the shared adapters into the weights where that is exact; drop one that nothing reads."""
-        if self.up_shared is not None and not self.split:
-            self.up.copy_(self.up.double() + self.up_shared.product(self.scale))
-            self.up_shared = None
-        if self.down_shared is not None and not self.split:
-            self.down.copy_(self.down.double() + self.down_shared.product(self.scale).T)
-            self.down_shared = None
-        if self.drop_down:
-            self.down_shared = None
-
-    def narrow_(self, width: float) -> None:
-        super().narrow_(width)
-        if self.up_shared is not None:
-            self.up_shared.narrow_outputs_(self.hidden)
-        if self.down_shared is not None:
-            self.down_shared.narrow_inputs_(self.hidden)
-
-
 class PatchMerging(nn.Module):
     """Four neighbouring tokens to one of twice the channels; never slimmed."""
 
@@ -203,16 +153,16 @@ class PatchMerging(nn.Module):
         self.shared = LowRank(4 * dim, 2 * dim, rank) if rank and not config.folded else None
 
     def forward(self, tokens_BND: Tensor, grid_hw: tuple[int, int]) -> Tensor:
-        height, width = grid_hw
-        dim = tokens_BND.shape[-1]
-        cut = tokens_BND.reshape(-1, height // 2, 2, width // 2, 2, dim)
-        # (row, column) of the four: (even, even), (odd, even), (even, odd), (odd, odd).
-        joined_BND = self.norm(cut.permute(0, 1, 3, 4, 2, 5).reshape(-1, height * width // 4, 4 * dim))
+        joined_BND = self.norm(regroup(tokens_BND, grid_hw))
         flat_TD = joined_BND.flatten(0, 1)
         out_TD = F.linear(flat_TD, self.reduction)
         if self.shared is not None:
             out_TD = out_TD + self.shared(flat_TD, self.scale)
-        return out_TD.reshape(-1, height * width // 4, 2 * dim)
+        return out_TD.unflatten(0, joined_BND.shape[:2])
+
+    def thin(self, rows: ThinRows, grid_hw: tuple[int, int]) -> Tensor:
+        """The same of rows that are not made, once folded: [B, N / 4, 2 * D]."""
+        return ThinNorm(merged_neighbours(rows, grid_hw), self.norm).shared(self.reduction)
 
     @torch.no_grad()
     def fold_(self) -> None:
@@ -220,8 +170,3 @@ class PatchMerging(nn.Module):
         if self.shared is not None:
             self.reduction.copy_(self.reduction.double() + self.shared.product(self.scale))
             self.shared = None
-
-
-def joined(parts: Parts) -> Tensor:
-    """The whole product: frozen part plus what the shared adapter adds."""
-    return parts[0] if parts[1] is None else parts[0] + parts[1]

@@ -42,11 +42,15 @@ class Bootstrap:
 
     def values(self, metric: Metric, sums_IS: np.ndarray) -> tuple[float, np.ndarray]:
         """The metric on all images, and on each resample [N]."""
-        return float(metric.value(sums_IS.sum(axis=0))), metric.value(self._counts_NI @ sums_IS)
+        return self.of(metric.value, sums_IS)
+
+    def of(self, figure: Callable[[np.ndarray], np.ndarray], sums_IS: np.ndarray) -> tuple[float, np.ndarray]:
+        """A figure of summed rows [..., S] -> [...], on all images and on each resample [N]."""
+        return float(figure(sums_IS.sum(axis=0))), figure(self._counts_NI @ sums_IS)
 
     def interval(self, metric: Metric, sums_IS: np.ndarray) -> Interval:
         """The metric with its interval."""
-        return self._interval(*self.values(metric, sums_IS))
+        return self.around(*self.values(metric, sums_IS))
 
     def compare(
         self, metric: Metric, sums_IS: np.ndarray, other_IS: np.ndarray, by: Callable[[_Number, _Number], _Number]
@@ -54,7 +58,7 @@ class Bootstrap:
         """`by(value, other's value)` with its interval, both on the same resamples."""
         value, values_N = self.values(metric, sums_IS)
         other, others_N = self.values(metric, other_IS)
-        return self._interval(float(by(np.float64(value), np.float64(other))), by(values_N, others_N))
+        return self.around(float(by(np.float64(value), np.float64(other))), by(values_N, others_N))
 
     def difference(self, metric: Metric, sums_IS: np.ndarray, other_IS: np.ndarray) -> Interval:
         """By how much the first is *better*: above 0 in favour of the first, whichever way the metric goes."""
@@ -65,8 +69,10 @@ class Bootstrap:
         """The relative gain of the first over the second; see `relative_gain`."""
         return self.compare(metric, sums_IS, other_IS, lambda value, other: relative_gain(metric, value, other))
 
-    def _interval(self, value: float, values_N: np.ndarray) -> Interval:
-        low, high = np.percentile(values_N, self._percentiles)
+    def around(self, value: float, values_N: np.ndarray) -> Interval:
+        """A value with the interval that its values on the resamples span."""
+        # Not a number: a resample that drew only pictures without a label. They say nothing.
+        low, high = np.nanpercentile(values_N, self._percentiles)
         return Interval(value, float(low), float(high))
 
 

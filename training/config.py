@@ -56,6 +56,8 @@ class TrainConfig:
     model: str = "m3vit_nano"
     # A checkpoint of the same network to start from: its encoder, and what it has of `tasks`. Without: random weights.
     start: str | None = None
+    # Train what MTLoRA trains (adapters, norms, embeddings, routers, decoders) and leave the big products as they are.
+    adapters_only: bool = False
     tasks: tuple[str, ...] = ("semseg", "depth", "normals", "edge", "saliency", "scene")
     stages: tuple[Stage, ...] = (Stage((128, 128), 48, 0.72), Stage((224, 224), 24, 0.28))
     steps: int = 3000

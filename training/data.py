@@ -21,12 +21,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..runtime.bundles.manifest import Preprocessing
 from .augment import IMAGE_MEAN, IMAGE_STD, AugmentConfig, augment, draw_view, photometric
 from .config import DataConfig, TrainConfig
 from .errors import DataError
 from .tasks import IGNORED_CLASS, TASK_KINDS
 
-__all__ = ["Batch", "BatchMaker", "SampleSource", "normalise", "open_source", "prefetch", "stratified_tasks"]
+__all__ = [
+    "Batch",
+    "BatchMaker",
+    "SampleSource",
+    "change_of_units",
+    "normalise",
+    "open_source",
+    "prefetch",
+    "stratified_tasks",
+]
 
 
 class SampleSource(Protocol):
@@ -88,6 +98,14 @@ def normalise(image_IHW3: np.ndarray) -> Tensor:
     shift = torch.tensor([mean / deviation for mean, deviation in zip(IMAGE_MEAN, IMAGE_STD, strict=True)])
     image = torch.from_numpy(image_IHW3).to(torch.float32) * scale - shift
     return image.permute(0, 3, 1, 2).contiguous()
+
+
+def change_of_units(preprocessing: Preprocessing) -> tuple[Tensor, Tensor]:
+    """Scale and shift, [3, 1, 1] each, that turn a picture of `normalise` into the same one in other terms."""
+    mean, std = torch.tensor(preprocessing.mean), torch.tensor(preprocessing.std)
+    scale = torch.tensor(IMAGE_STD) / std
+    shift = (torch.tensor(IMAGE_MEAN) - mean) / std
+    return scale.reshape(3, 1, 1), shift.reshape(3, 1, 1)
 
 
 class BatchMaker:

@@ -27,7 +27,7 @@ def plain_descent(step_loss: StepLoss) -> tuple[Tensor, dict[str, Tensor]]:
         The sum of the passes' losses, and what the journal shows of them; detached.
     """
     total, shown = torch.zeros((), device=step_loss.config.device), {}
-    teacher: Teacher | None = None
+    teacher: Teacher | None = step_loss.original_teacher()
     for number, chosen in enumerate(step_loss.passes):
         found = step_loss.of_pass(chosen, teacher)
         loss = found.total()

@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from .eval_report import EvalReport, EvalRow
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["plot_report"]
+__all__ = ["Cost", "front", "plot_report"]
 
-_LINE, _GRID, _PLAIN, _TEXT = "#1f5fa8", "#9db8d6", "#b4512c", "#333333"
+_LINE, _GRID, _PLAIN, _TEXT, _FRONT = "#1f5fa8", "#9db8d6", "#b4512c", "#333333", "#2c8a57"
 
 
-def plot_report(report: EvalReport, path: Path) -> Path:
-    """Draw value against GFLOPs of one image with that task alone: 95 % intervals, both baselines, all of the grid.
+Cost = Literal["flops", "latency"]
+_AXIS = {"flops": "GFLOPs, one image with this task alone", "latency": "ms measured, one image with this task alone"}
+
+
+def plot_report(report: EvalReport, path: Path, *, cost: Cost = "flops") -> Path:
+    """Draw value against the cost of one image with that task alone: 95 % intervals, both baselines, all of the grid,
+    and the Pareto front, which nothing cheaper reaches.
+
+    Args:
+        cost: GFLOPs, or the latencies that were measured.
 
     Returns:
         `path`; its ending says which format.
@@ -29,13 +37,13 @@ def plot_report(report: EvalReport, path: Path) -> Path:
     figure = Figure(figsize=(3.9 * columns, 2.9 * lines + 0.75), layout="constrained")
     panels = figure.subplots(lines, columns, squeeze=False).flatten()
     for panel, task in zip(panels, tasks):
-        _draw_panel(panel, task, [row for row in report.rows if row.configuration.task == task])
+        _draw_panel(panel, [row for row in report.rows if row.configuration.task == task], cost)
     for panel in panels[len(tasks) :]:
         panel.set_visible(False)
     for panel in panels[max(0, len(tasks) - columns) : len(tasks)]:
-        panel.set_xlabel("GFLOPs, one image with this task alone", fontsize=9)
+        panel.set_xlabel(_AXIS[cost], fontsize=9)
     figure.suptitle(
-        f"{report.bundle}: {report.scenes} held-out SynthRooms scenes at {report.size_hw[0]} x {report.size_hw[1]}; "
+        f"{report.bundle}: {_data(report)} at {report.size_hw[0]} x {report.size_hw[1]}; "
         "dots are widths, bars 95 % intervals",
         fontsize=10.5,
         color=_TEXT,
@@ -47,12 +55,33 @@ def plot_report(report: EvalReport, path: Path) -> Path:
     return path
 
 
-def _draw_panel(panel: Axes, task: str, rows: list[EvalRow]) -> None:
+def _data(report: EvalReport) -> str:
+    """The judged pictures in a few words."""
+    if report.layout is None:
+        return f"{report.scenes} held-out SynthRooms scenes"
+    return f"{report.scenes} pictures of {report.layout}"
+
+
+def _cost(row: EvalRow, cost: Cost) -> float:
+    return row.gflops if cost == "flops" else row.latency_ms or 0.0
+
+
+def front(rows: list[EvalRow], cost: Cost) -> list[EvalRow]:
+    """The rows that no row of at most their cost equals or beats, cheapest first."""
+    kept: list[EvalRow] = []
+    sign = 1 if rows[0].higher_is_better else -1
+    for row in sorted(rows, key=lambda row: (_cost(row, cost), -sign * row.accuracy.value)):
+        if not kept or sign * row.accuracy.value > sign * kept[-1].accuracy.value:
+            kept.append(row)
+    return kept
+
+
+def _draw_panel(panel: Axes, rows: list[EvalRow], cost: Cost) -> None:
     first = rows[0]
     others = [row for row in rows if not row.diagonal]
     if others:
         panel.plot(
-            [row.gflops for row in others],
+            [_cost(row, cost) for row in others],
             [row.accuracy.value for row in others],
             ".",
             color=_GRID,
@@ -60,22 +89,32 @@ def _draw_panel(panel: Axes, task: str, rows: list[EvalRow]) -> None:
             zorder=2,
             label="other widths and top_k",
         )
-    diagonal = sorted((row for row in rows if row.diagonal), key=lambda row: row.gflops)
+    diagonal = sorted((row for row in rows if row.diagonal), key=lambda row: _cost(row, cost))
     values = [row.accuracy.value for row in diagonal]
     bars = [
         [max(0.0, row.accuracy.value - row.accuracy.low) for row in diagonal],
         [max(0.0, row.accuracy.high - row.accuracy.value) for row in diagonal],
     ]
-    costs = [row.gflops for row in diagonal]
+    costs = [_cost(row, cost) for row in diagonal]
     style: dict[str, Any] = {"color": _LINE, "markersize": 4.5, "linewidth": 1.5, "capsize": 3, "elinewidth": 1.2}
     panel.errorbar(costs, values, yerr=bars, fmt="o-", zorder=3, label="width, all experts", **style)
+    best = front(rows, cost)
+    panel.step(
+        [_cost(row, cost) for row in best],
+        [row.accuracy.value for row in best],
+        where="post",
+        color=_FRONT,
+        linewidth=1.1,
+        zorder=2.5,
+        label="Pareto front",
+    )
     panel.axhline(first.trivial, color=_PLAIN, linestyle="--", linewidth=1.2, label="trivial (constant)")
     panel.axhline(first.pixel_mean, color=_PLAIN, linestyle=":", linewidth=1.4, label="per-pixel mean")
     upwards = first.higher_is_better
     for row in diagonal:
         panel.annotate(
             f"{row.configuration.encoder_width:g}",
-            (row.gflops, row.accuracy.high if upwards else row.accuracy.low),
+            (_cost(row, cost), row.accuracy.high if upwards else row.accuracy.low),
             xytext=(0, 4 if upwards else -4),
             textcoords="offset points",
             ha="center",
@@ -84,7 +123,9 @@ def _draw_panel(panel: Axes, task: str, rows: list[EvalRow]) -> None:
             color=_LINE,
         )
     unit = {"RMSE": ", m", "mErr": ", degrees"}.get(first.metric, "")
-    panel.set_title(f"{task}: {first.metric}{unit} ({'higher' if upwards else 'lower'} is better)", fontsize=9.5)
+    panel.set_title(
+        f"{first.configuration.task}: {first.metric}{unit} ({'higher' if upwards else 'lower'} is better)", fontsize=9.5
+    )
     panel.grid(axis="y", color="#e6e6e6", linewidth=0.8)
     panel.set_axisbelow(True)
     panel.tick_params(labelsize=8, colors=_TEXT)

@@ -10,77 +10,33 @@ from typing import Any
 
 from ..runtime.bundles.manifest import FULL_PRECISION, Accuracy
 from .bootstrap import Interval
-from .eval_runner import Configuration
+from .eval_rows import MIN_IMPROVEMENT, Comparison, EvalRow
 
 __all__ = ["MIN_IMPROVEMENT", "Comparison", "EvalReport", "EvalRow"]
-
-MIN_IMPROVEMENT = 0.2
-
-
-@dataclass(frozen=True)
-class EvalRow:
-    """One task under one configuration.
-
-    `trivial` and `pixel_mean` are the baselines' values on the same scenes (see `baselines`); `improvement` is the
-    relative gain over the trivial one, `pixel_mean_improvement` over the other; `gflops` the cost of one image with
-    this task alone; `diagonal` is true where the decoder is as wide as the encoder and top_k is the largest.
-    `all_experts` is the value with the experts that the bundle's expert paths leave out, and `paths_gain` how much
-    better the bundle is without them, usually below 0; None where none are left out, and off the diagonal.
-    `fp32` is the value of the same configuration in fp32, and `precision_gain` how much better this one is, usually
-    below 0; None in fp32, and where fp32 was not measured beside.
-    """
-
-    configuration: Configuration
-    metric: str
-    higher_is_better: bool
-    diagonal: bool
-    gflops: float
-    accuracy: Interval
-    details: dict[str, float]
-    trivial: float
-    pixel_mean: float
-    improvement: Interval
-    pixel_mean_improvement: Interval
-    all_experts: Interval | None = None
-    paths_gain: Interval | None = None
-    fp32: Interval | None = None
-    precision_gain: Interval | None = None
-
-    @property
-    def beats_trivial(self) -> bool:
-        """At least 20 % better than trivial, with the whole 95 % interval of the gain."""
-        return self.improvement.low >= MIN_IMPROVEMENT
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """A wider configuration against a narrower one of the same task; `gain` above 0 is in favour of the wider."""
-
-    task: str
-    narrow: float
-    wide: float
-    gain: Interval
-
-    @property
-    def holds(self) -> bool:
-        """Wider is not worse within noise: the interval does not lie wholly below 0."""
-        return self.gain.high >= 0
 
 
 @dataclass(frozen=True)
 class EvalReport:
-    """Everything measured. `rows` hold the diagonal first, task by task, narrow to wide."""
+    """Everything measured. `rows` hold the diagonal first, task by task, narrow to wide.
+
+    `source` says what was judged and `fitted_on` what trivial answers were fitted on; `layout` is that of a data set in
+    files, None for rendered scenes, and then seeds, renderer and `samples_per_pixel` are nothing. `at` are the
+    configurations that were asked for one by one.
+    """
 
     bundle: str
     weights_sha256: str
+    source: str
+    fitted_on: str
+    layout: str | None
     renderer: str
     scenes: int
-    first_seed: int
-    samples_per_pixel: int
+    first_seed: int | None
+    samples_per_pixel: int | None
     size_hw: tuple[int, int]
     grid: bool
     baseline_scenes: int
-    baseline_first_seed: int
+    baseline_first_seed: int | None
     resamples: int
     skipped_tasks: tuple[str, ...]
     rows: tuple[EvalRow, ...]
@@ -89,6 +45,12 @@ class EvalReport:
     written: Path | None = None
     backend: str = "onnxruntime"
     precision: str = "fp32"
+    at: tuple[str, ...] = ()
+
+    @property
+    def shown(self) -> list[EvalRow]:
+        """What tables show: every row that was asked for by itself, else the diagonal."""
+        return list(self.rows) if self.at else self.diagonal
 
     @property
     def diagonal(self) -> list[EvalRow]:
@@ -101,18 +63,16 @@ class EvalReport:
         return list(dict.fromkeys(row.configuration.task for row in self.rows))
 
     def claims(self) -> dict[str, bool]:
-        """Claim -> held for every task and width (of the diagonal)."""
+        """Claim -> held for every task and width that is shown; widths are compared on the diagonal."""
         return {
-            f"at least {100 * MIN_IMPROVEMENT:.0f} % better than trivial": all(
-                row.beats_trivial for row in self.diagonal
-            ),
+            f"at least {100 * MIN_IMPROVEMENT:.0f} % better than trivial": all(row.beats_trivial for row in self.shown),
             "wider is not worse than narrower": all(comparison.holds for comparison in self.comparisons),
         }
 
     def exceptions(self) -> list[str]:
         """What the claims do not hold for, a line each."""
         lines = []
-        for row in self.diagonal:
+        for row in self.shown:
             if not row.beats_trivial:
                 gain, chosen = row.improvement, row.configuration
                 lines.append(
@@ -130,7 +90,6 @@ class EvalReport:
 
     def accuracies(self) -> tuple[Accuracy, ...]:
         """The rows as a manifest holds them."""
-        source = f"SynthRooms ({self.renderer}), seeds {self.first_seed} to {self.first_seed + self.scenes - 1}"
         return tuple(
             Accuracy(
                 task=row.configuration.task,
@@ -144,7 +103,7 @@ class EvalReport:
                 ci_high=row.accuracy.high,
                 trivial=row.trivial,
                 samples=self.scenes,
-                source=source,
+                source=self.source,
                 precision=row.configuration.precision
                 if row.configuration.precision != FULL_PRECISION
                 else self.precision,
@@ -165,22 +124,23 @@ class EvalReport:
         return {**document, "claims": self.claims(), "exceptions": self.exceptions()}
 
     def table(self) -> tuple[list[str], list[list[str]]]:
-        """Column names and one line of texts per task and width of the diagonal."""
-        columns = ["task", "metric", "width", "GFLOPs", "value", "95 % interval", "trivial", "per-pixel mean"]
-        columns += ["gain over trivial", "gain over narrower"]
-        confined = any(row.paths_gain for row in self.diagonal)
+        """Column names and one line of texts per task and width that is shown."""
+        columns = ["task", "metric", "width", *(("top_k", "decoder") if self.at else ()), "GFLOPs", "value"]
+        columns += ["95 % interval", "trivial", "per-pixel mean", "gain over trivial", "gain over narrower"]
+        confined = any(row.paths_gain for row in self.shown)
         columns += ["all experts", "gain over all experts"] if confined else []
         by_wide = {(c.task, c.wide): c for c in _neighbours(self.comparisons)}
         lines = []
-        for row in self.diagonal:
+        for row in self.shown:
             chosen, value, gain = row.configuration, row.accuracy, row.improvement
-            step = by_wide.get((chosen.task, chosen.encoder_width))
+            step = by_wide.get((chosen.task, chosen.encoder_width)) if row.diagonal else None
             arrow = "↑" if row.higher_is_better else "↓"
             lines.append(
                 [
                     chosen.task,
                     f"{row.metric} {arrow}",
                     f"{chosen.encoder_width:g}",
+                    *((f"{chosen.top_k}", f"{chosen.decoder_width:g}") if self.at else ()),
                     f"{row.gflops:.3f}",
                     f"{value.value:.4g}",
                     f"{value.low:.4g} to {value.high:.4g}",
@@ -217,7 +177,7 @@ class EvalReport:
     def to_markdown(self) -> str:
         """The table and the claims."""
         columns, lines = self.table()
-        right = {"width", "GFLOPs", "value", "trivial", "per-pixel mean", "all experts"}
+        right = {"width", "top_k", "decoder", "GFLOPs", "value", "trivial", "per-pixel mean", "all experts"}
         text = [f"| {' | '.join(columns)} |", f"|{'|'.join('--:' if c in right else '---' for c in columns)}|"]
         text += [f"| {' | '.join(line)} |" for line in lines]
         held = [f"- {claim}: **{'yes' if holds else 'no'}**" for claim, holds in self.claims().items()]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-__all__ = ["Journal", "Progress", "plot_losses"]
+__all__ = ["Journal", "Progress", "counting_bar", "plot_losses"]
 
 
 class Journal:
@@ -99,3 +100,19 @@ class Progress:
     ) -> None:
         if self._bar is not None:
             self._bar.stop()
+
+
+@contextmanager
+def counting_bar(what: str, total: int, shown: bool) -> Iterator[Callable[[int], None]]:
+    """A progress bar on stderr, gone when done; yields what is told how many more are done."""
+    from rich.console import Console
+    from rich.progress import Progress as Bar
+
+    console = Console(stderr=True)
+    bar = Bar(console=console, transient=True)
+    task = bar.add_task(what, total=total)
+    if shown and console.is_terminal:
+        with bar:
+            yield lambda done: bar.advance(task, done)
+    else:  # never started: even a disabled one of rich 13 ends with an empty line
+        yield lambda done: None

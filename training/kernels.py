@@ -47,14 +47,17 @@ def _experts_forward(self: SlimExperts, tokens_BND: Tensor, routing: Routing, wi
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else tokens_BND.dtype
     with torch.autocast(device, enabled=False):
         # Stacked whole and cut afterwards: one slice per tensor kind, not one per expert.
-        up, up_bias, down = (torch.stack(list(p))[:, :units].to(dtype) for p in (self.up, self.up_bias, self.down))
+        up, up_bias, down = (torch.stack(list(p))[:, :units] for p in (self.up, self.up_bias, self.down))
+        more_up, more_down = self.changes(units)
+        up = up if more_up is None else up + more_up
+        down = down if more_down is None else down + more_down
         out_TD = expert_function(
             tokens_BND.reshape(rows * count, dim).to(dtype),
             routing.expert_BNK.reshape(rows * count, -1),
             routing.weight_BNK.reshape(rows * count, -1),
-            up,
-            up_bias,
-            down,
+            up.to(dtype),
+            up_bias.to(dtype),
+            down.to(dtype),
             torch.stack(list(self.down_bias)).to(dtype),
         )
     return out_TD.reshape(rows, count, dim)

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from ..models import ModelError, MultiTaskModel, load_checkpoint
+from ..models.model import SHARED_PARTS
 from .errors import ConfigError
 
 __all__ = ["TRAINING_ONLY", "sha256_of", "start_from"]
@@ -15,12 +16,16 @@ __all__ = ["TRAINING_ONLY", "sha256_of", "start_from"]
 TRAINING_ONLY = ("router_noise", "balance")
 """Fields of a network's configuration that matter while it is trained alone."""
 
+_OF_ADAPTERS = ("adapter_", "shared_", "task_ranks", "task_scales", "merge_adapters")
+"""How fields begin that say which low-rank adapters there are: a network without any can start one that has some."""
+
 
 @torch.no_grad()
 def start_from(model: MultiTaskModel, path: Path) -> str:
     """Copy a checkpoint's encoder into a fresh model, and head, routers and adapters of every task that both have.
 
-    Positions are resampled to the model's image size.
+    Positions are resampled to the model's image size. A model with low-rank adapters can start from a checkpoint that
+    has none: its own begin at 0, so that it answers as the checkpoint did.
 
     Returns:
         SHA-256 of the file: what the fine-tune's metadata names its base by.
@@ -33,6 +38,8 @@ def start_from(model: MultiTaskModel, path: Path) -> str:
     start, _ = load_checkpoint(path)
     wanted, got = model.config.to_dict(), start.config.to_dict()
     differs = [name for name in {**wanted, **got} if name not in ("tasks", "image_hw", *TRAINING_ONLY)]
+    if not start.config.adapted:
+        differs = [name for name in differs if not name.startswith(_OF_ADAPTERS)]
     if differs := [name for name in differs if wanted.get(name) != got.get(name)]:
         lines = [f"{name}: expected {wanted.get(name)}, got {got.get(name)}" for name in differs]
         raise ConfigError(f"{path} holds another network ({'; '.join(lines)})", hint="set `model` to its preset")
@@ -49,8 +56,9 @@ def start_from(model: MultiTaskModel, path: Path) -> str:
                 hint="start from a checkpoint without this task, or train on the same classes",
             )
     parts = tuple(f"{part}.{task}." for task in shared for part in ("heads", "routers", "adapters"))
-    taken = {name: value for name, value in start.state_dict().items() if name.startswith(("encoder.", *parts))}
-    model.load_state_dict({**model.state_dict(), **taken})
+    own, begins = model.state_dict(), (*SHARED_PARTS, *parts)
+    taken = {name: value for name, value in start.state_dict().items() if name.startswith(begins) and name in own}
+    model.load_state_dict({**own, **taken})
     return sha256_of(path)
 
 

@@ -24,6 +24,9 @@ from .tasks import TASK_KINDS
 
 __all__ = ["PassLosses", "StepLoss", "Teacher", "rows_of"]
 
+NEAREST_M = 1e-2
+"""Metres below this, which no depth camera sees and no logarithm should meet, count as this."""
+
 
 @dataclass(frozen=True)
 class Teacher:
@@ -64,19 +67,32 @@ class StepLoss:
         place: tuple[int, ...],
         class_weights: Mapping[str, Tensor],
         uncertainty: UncertaintyWeights | None = None,
+        original: MultiTaskModel | None = None,
     ) -> None:
+        """`original` is a network that teaches every pass, the widest too, in the place of the widest."""
         self.model, self.config, self.batch, self.passes, self.place = model, config, batch, passes, place
-        self.class_weights, self.uncertainty = class_weights, uncertainty
+        self.class_weights, self.uncertainty, self.original = class_weights, uncertainty, original
 
-    def of_pass(self, chosen: Pass, teacher: Teacher | None, rows: Batch | None = None) -> PassLosses:
-        """Losses of one pass; without a teacher it is the widest one, and learns from the ground truth alone.
+    @torch.no_grad()
+    def original_teacher(self) -> Teacher | None:
+        """What the original says at full width; nothing where there is none."""
+        if self.original is None:
+            return None
+        raws, targets = self._answers(self.original, self.batch, Pass(1.0, None, 1.0))[1:]
+        thin = {
+            task: thinned(task, raws[task], target, self.config.loss_stride, self.place)[0]
+            for task, target in targets.items()
+        }
+        return Teacher(thin)
 
-        With some `rows` of the batch only, what does not belong to one task is left out.
-        """
-        config, batch = self.config, rows or self.batch
+    def _answers(
+        self, model: MultiTaskModel, batch: Batch, chosen: Pass
+    ) -> tuple[ModelOutput, dict[str, Tensor], dict[str, Tensor]]:
+        """A network's output on a batch, and its raw values and the targets by task."""
+        config = self.config
         fast = fast_cpu_kernels(config.device == "cpu")
         with fast, torch.autocast(config.device, torch.bfloat16, enabled=config.precision == "bf16"):
-            output = self.model(
+            output = model(
                 batch.image_I3HW,
                 batch.task_of_row,
                 width=chosen.width,
@@ -84,7 +100,16 @@ class StepLoss:
                 decoder_width=chosen.decoder_width,
                 image_index_B=batch.image_index_B,
             )
-            raws, targets = self._with_image_labels(output, batch, chosen)
+            raws, targets = _with_image_labels(model, output, batch, chosen)
+        return output, {task: _in_logs(model, task, raw) for task, raw in raws.items()}, targets
+
+    def of_pass(self, chosen: Pass, teacher: Teacher | None, rows: Batch | None = None) -> PassLosses:
+        """Losses of one pass; without a teacher it is the widest one, and learns from the ground truth alone.
+
+        With some `rows` of the batch only, what does not belong to one task is left out.
+        """
+        config, batch = self.config, rows or self.batch
+        output, raws, targets = self._answers(self.model, batch, chosen)
         terms, own, truth, taught = {}, {}, {}, {}
         share = 0.0 if teacher is None else config.distill_weight
         for task, target in targets.items():
@@ -92,11 +117,14 @@ class StepLoss:
             thin_raw, thin_target = thinned(task, raw, target, config.loss_stride, self.place)
             if TASK_KINDS[task] == "classes":  # the dearest loss; those of the others look at neighbouring pixels
                 raw, target = thin_raw, thin_target
-            own[task] = task_loss(task, raw, target, self.class_weights)
+            if self.original is not None and teacher is not None and share == 1:  # there may be no ground truth at all
+                own[task] = mixed = distill_loss(task, thin_raw, teacher.raw[task], thin_target)
+            else:
+                own[task] = task_loss(task, raw, target, self.class_weights)
+                mixed = (1 - share) * own[task]
+                if teacher is not None and share:
+                    mixed = mixed + share * distill_loss(task, thin_raw, teacher.raw[task], thin_target)
             truth[task] = own[task].detach()
-            mixed = (1 - share) * own[task]
-            if teacher is not None and share:
-                mixed = mixed + share * distill_loss(task, thin_raw, teacher.raw[task], thin_target)
             terms[task] = self._weighted(task, mixed)
             taught[task] = thin_raw.detach()
         extra = self._extra(output, batch, own, teacher) if rows is None else output.balance_loss.new_zeros(())
@@ -149,18 +177,25 @@ class StepLoss:
         loss = methods.rep_tsr * rep_mtl.entropy_loss(sorted_ITPC)
         return loss + methods.rep_csa * rep_mtl.alignment_loss(sorted_ITPC, methods.rep_temperature)
 
-    def _with_image_labels(
-        self, output: ModelOutput, batch: Batch, chosen: Pass
-    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Raw outputs and targets by task; image-level heads read the tokens of every row, not only of their own.
 
-        An image has one label where a map has thousands, and the encoder has run for every row anyway.
-        """
-        raws, targets = dict(output.raw), dict(batch.targets)
-        for task, label_I in batch.image_labels.items():
-            raws[task] = self.model.heads[task](output.tokens_BND, None, chosen.decoder_width)
-            targets[task] = label_I[batch.image_index_B]
-        return raws, targets
+def _with_image_labels(
+    model: MultiTaskModel, output: ModelOutput, batch: Batch, chosen: Pass
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Raw outputs and targets by task; image-level heads read the tokens of every row, not only of their own.
+
+    An image has one label where a map has thousands, and the encoder has run for every row anyway.
+    """
+    raws, targets = dict(output.raw), dict(batch.targets)
+    for task, label_I in batch.image_labels.items():
+        raws[task] = model.heads[task](output.tokens_BND, None, chosen.decoder_width)
+        targets[task] = label_I[batch.image_index_B]
+    return raws, targets
+
+
+def _in_logs(model: MultiTaskModel, task: str, raw: Tensor) -> Tensor:
+    """Depth as the losses take it, in logarithms: published decoders give metres as they are."""
+    head = model.config.task(task)
+    return raw if head.kind != "depth" or head.log_depth else raw.float().clamp(min=NEAREST_M).log()
 
 
 def rows_of(batch: Batch, task: str) -> Batch:

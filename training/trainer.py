@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..models import HeadConfig, ModelConfig, MultiTaskModel, build_preset, save_checkpoint
+from ..models import HeadConfig, ModelConfig, MultiTaskModel, build_preset, freeze_pretrained_, save_checkpoint
 from . import distributed
 from .config import TrainConfig
 from .data import Batch, BatchMaker, SampleSource, class_frequencies, prefetch
@@ -63,16 +63,24 @@ class Trainer:
         if uneven := [stage.batch for stage in config.stages if stage.batch % portion]:
             raise ConfigError(f"batches must be multiples of {portion} (processes x rows_per_image), got {uneven}")
         torch.manual_seed(config.seed)
+        self.start_sha256: str | None = None
+        self.original: MultiTaskModel | None = None
+        model = self.build_network()
+        if config.methods.rep_mtl and (not isinstance(model.config, ModelConfig) or model.config.levels):
+            raise ConfigError(f"Rep-MTL needs one representation for all heads, and {config.model} has several levels")
+        self._adopt(model.to(config.device).train())
+
+    def build_network(self) -> MultiTaskModel:
+        """The network before its first step; `resume` puts other weights into it. A network that teaches every pass
+        is put into `original`."""
+        config = self.config
         heads = tuple(HeadConfig(task.name, task.kind, task.channels) for task in self.tasks)  # type: ignore[arg-type]
         routing = {name: getattr(config.methods, name) for name in ("router_noise", "balance")}
         routing = {name: value for name, value in routing.items() if value is not None}
         model = build_preset(config.model, heads, image_hw=config.stages[0].image_hw, **routing)
-        if config.methods.rep_mtl and not isinstance(model.config, ModelConfig):
-            raise ConfigError(f"Rep-MTL needs one representation for all heads, and {config.model} has several levels")
-        self.start_sha256 = None
         if config.start and not self.state_file.exists():  # else `resume` brings the weights, and the hash
             self.start_sha256 = start_from(model, Path(config.start))
-        self._adopt(model.to(config.device).train())
+        return freeze_pretrained_(model) if config.adapters_only else model
 
     def _adopt(self, model: MultiTaskModel) -> None:
         self.model = model
@@ -114,6 +122,10 @@ class Trainer:
             "uncertainty": self.uncertainty.state() if self.uncertainty else None,
         }
         save_state(self.state_file, state)
+        self.save_checkpoint()
+
+    def save_checkpoint(self) -> None:
+        """Write the averaged weights, and what is to be said about them."""
         metadata = checkpoint_metadata(
             self.config, self.tasks, self.step, self.minutes, self.start_sha256, self.class_names
         )
@@ -228,7 +240,9 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         learnt = list(self.uncertainty.parameters()) if self.uncertainty else []
         place = tuple(int(offset) for offset in rng.integers(config.loss_stride, size=2))
-        step_loss = StepLoss(self.model, config, batch, passes, place, self.class_weights, self.uncertainty)
+        step_loss = StepLoss(
+            self.model, config, batch, passes, place, self.class_weights, self.uncertainty, self.original
+        )
         if config.methods.per_task:
             total, losses = per_task_descent(step_loss, self.step)
         else:

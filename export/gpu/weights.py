@@ -12,13 +12,14 @@ import numpy as np
 import onnx_ir as ir
 import torch
 
+from ...models.model import SHARED_PARTS
 from ...runtime.bundles.gpu_spec import GPU_WEIGHTS_FILE
 from ..errors import GraphBuildError
 from ..slim import INLINE_LIMIT_BYTES
 from ..weights import PER_SIZE, WeightsFile
 
 #: Roots of the names that parameters have in a graph; any other initialiser is a constant that the exporter made.
-_PARAMETERS = ("encoder.", "heads.")
+_PARAMETERS = (*SHARED_PARTS, "heads.")
 
 
 class GpuTensors:

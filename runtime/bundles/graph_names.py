@@ -18,5 +18,6 @@ DETAIL = "detail"  # float32 [I, Cd, H/4, W/4] out of the encoder, [R, Cd, H/4, 
 
 
 def level(number: int) -> str:
-    """Tokens of a shallower resolution, from backbones that have several: float32 [B, N, D], shallowest first."""
+    """Tokens of a shallower resolution or of an earlier block, from backbones that give several: float32 [B, N, D],
+    shallowest first."""
     return f"level_{number}"

@@ -85,7 +85,8 @@ class EncoderSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     `adapters` names the tensors of each task's low-rank adapters, in the order in which the graph reads them. `levels`
     is (pixels per token, channels) of each resolution of a backbone that has several, the deepest (`tokens`) last;
-    such tokens have no class token before them.
+    such tokens have no class token before them. `taps` are blocks of a ViT whose tokens it gives besides the last ones,
+    as `level_0` and so on, class token first.
     """
 
     dim: int
@@ -99,6 +100,7 @@ class EncoderSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     routers: dict[str, RouterSpec] = {}
     adapters: dict[str, tuple[str, ...]] = {}
     levels: tuple[tuple[int, int], ...] = ()
+    taps: tuple[int, ...] = ()
 
 
 class GraphSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -328,9 +330,10 @@ def _check_encoder(manifest: Manifest) -> None:
     _require(len(counts) < 2, "encoder.adapters", "equally many tensors per task", sorted(counts))
     level_ok = all(stride >= 1 and dim >= 1 for stride, dim in encoder.levels)
     _require(level_ok, "encoder.levels", "pixels and channels of at least 1", encoder.levels)
+    for name, blocks in (("taps", encoder.taps), ("moe_blocks", encoder.moe_blocks)):
+        inside = all(0 <= b < encoder.depth for b in blocks) and list(blocks) == sorted(set(blocks))
+        _require(inside, f"encoder.{name}", f"ascending, from 0 to {encoder.depth - 1}", blocks)
     blocks = encoder.moe_blocks
-    inside = all(0 <= b < encoder.depth for b in blocks) and list(blocks) == sorted(set(blocks))
-    _require(inside, "encoder.moe_blocks", f"ascending, from 0 to {encoder.depth - 1}", blocks)
     if not blocks:
         _require(not encoder.routers, "encoder.routers", "empty without MoE blocks", sorted(encoder.routers))
         return

@@ -120,6 +120,8 @@ class Workbench:
         for number, shape in enumerate(shapes):
             deepest = number == len(shapes) - 1
             feed[names.TOKENS if deepest else names.level(number)] = self._normal(point.rows, *shape)
+        for number in range(len(encoder.taps)):
+            feed[names.level(number)] = self._normal(point.rows, tokens, encoder.dim)
         if encoder.detail_channels:
             feed[names.DETAIL] = self._normal(point.rows, encoder.detail_channels, height // 4, width // 4)
         return feed

@@ -39,6 +39,20 @@ def test_parts_keep_the_order_of_the_page_whatever_the_order_of_measuring(page: 
     assert text.index("## The encoder by itself") < text.index("## Memory")
 
 
+def test_sections_that_were_not_measured_again_stay_as_they_were(
+    page: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order = ("Throughput", "adds", "Overload")
+    page.keep_beside("service_load", [("Overload in bursts", "old", {}), ("Throughput, 8", "old", {"n": 1})], order)
+    monkeypatch.setattr(sys, "argv", ["service_load.py", "--only", "throughput", "--litserve", "/home/me/venv/python"])
+    page.keep_beside("service_load", [("Throughput, 9", "new", {"n": 2})], order)
+    first, second = page.kept("service_load")["sections"]
+    assert first["title"] == "Throughput, 9" and first["figures"] == {"n": 2}
+    assert "new\n`python benchmarks/service_load.py --only throughput --litserve DIR`" in first["text"]
+    assert second["title"] == "Overload in bursts" and "old\n`python benchmarks/overhead.py --runs 3`" in second["text"]
+    assert "/home" not in page.PAGE.read_text()
+
+
 def test_nothing_half_written_is_left(page: ModuleType) -> None:
     page.keep("memory", [("a", "b", {})])
     assert sorted(path.name for path in page.MEASURED.parent.rglob("*") if path.is_file()) == [

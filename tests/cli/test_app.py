@@ -20,7 +20,7 @@ from slimpath.runtime.errors import BudgetError
 
 VERBS = (
     "demo", "run", "plan", "stream", "serve", "loadtest", "calibrate", "doctor", "inspect", "export", "convert",
-    "compile", "train", "add-task", "merge", "eval",
+    "compile", "train", "adapt", "add-task", "merge", "eval",
 )  # fmt: skip
 HEAVY = ("torch", "cv2", "onnxruntime", "onnx", "numpy", "skimage", "matplotlib")
 

@@ -95,7 +95,7 @@ def test_evaluation_measures_writes_and_draws(
     from slimpath.training import evaluate
 
     assert slimpath("export", checkpoint, "--out", "bundle", "--widths", "1", "--no-check").exit_code == 0
-    monkeypatch.setattr(evaluate, "evaluate_bundle", partial(evaluate.evaluate_bundle, baseline_scenes=2, workers=1))
+    monkeypatch.setattr(evaluate, "run_evaluation", partial(evaluate.run_evaluation, baseline_scenes=2, workers=1))
     options = ["--scenes", "2", "--write", "measured", "--plot", "eval.png", "--cache", "rooms", "--json"]
     done = slimpath("eval", "bundle", *options)
     assert done.exit_code == 0, done.output

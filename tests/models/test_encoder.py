@@ -33,9 +33,9 @@ def rows_seen(encoder: Encoder) -> list[int]:
     """How many rows each block's attention works on, filled in by the next run."""
     seen: list[int] = []
     for block in encoder.blocks:
-        attention = block.attn
-        assert isinstance(attention, nn.Module)
-        attention.register_forward_pre_hook(lambda _module, given: seen.append(len(given[0])))
+        norm = block.norm1
+        assert isinstance(norm, nn.Module)
+        norm.register_forward_pre_hook(lambda _module, given: seen.append(len(given[0])))
     return seen
 
 

@@ -261,7 +261,7 @@ def test_configuration_goes_through_json_and_tells_its_family(make_swin: Any) ->
         ({"task_ranks": (1, 0, 1, 1)}, "task_ranks must be above 0 in every stage, or 0 in every stage"),
         ({"shared_ranks": (-1, 0, 0, 0)}, "shared_ranks must be 4 numbers"),
         ({"adapter_mode": "addition"}, "adapter_mode must be one of"),
-        ({"patch": 8, "image_hw": (128, 128)}, "native decoders for maps need a patch of 4"),
+        ({"patch": 8, "image_hw": (128, 128)}, "slimmable decoders for maps need a patch of 4"),
         ({"tasks": (HeadConfig("x", "depth", 1, decoder="setr_pup", stream=(8,)),)}, "does not read the features"),
     ],
 )

@@ -15,15 +15,15 @@ import torch
 pytest.importorskip("onnxscript", reason="exporting needs onnxscript")
 
 from slimpath.export import export_model
-from slimpath.models import HeadConfig, build_preset
+from slimpath.models import HeadConfig, build_preset, save_checkpoint
 from slimpath.runtime import Bundle, Engine
 from slimpath.runtime.bundles.manifest import MANIFEST_FILE, encode_manifest
-from slimpath.training import evaluate
+from slimpath.training import eval_data
 from slimpath.training.bootstrap import Interval
 from slimpath.training.errors import EvaluationError
 from slimpath.training.eval_docs import write_docs_table
 from slimpath.training.eval_report import Comparison, EvalReport
-from slimpath.training.eval_rooms import RoomRange, open_rooms
+from slimpath.training.eval_rooms import FIRST_EVALUATION_SEED, RoomRange, open_rooms
 from slimpath.training.eval_runner import Configuration, Runner, configurations
 from slimpath.training.eval_write import write_accuracies
 from slimpath.training.evaluate import evaluate_bundle
@@ -81,7 +81,7 @@ def test_every_task_is_measured_at_every_width(report: EvalReport):
 
 def test_values_are_those_of_the_engine(report: EvalReport, bundle: Path, cache: Path):
     """The figure in the report is what a user of the engine would measure."""
-    rooms_range = RoomRange(report.first_seed, SCENES, (32, 32), 1)
+    rooms_range = RoomRange(FIRST_EVALUATION_SEED, SCENES, (32, 32), 1)
     with open_rooms(rooms_range, cache, workers=1, progress=False) as rooms, Engine.load(bundle, threads=1) as engine:
         samples = [rooms[number] for number in range(len(rooms))]
         for row in report.rows:
@@ -116,7 +116,7 @@ def test_answers_of_the_grid_are_those_of_the_engine(bundle: Path):
 
 
 def test_trivial_answers_score_what_the_report_says(report: EvalReport, cache: Path):
-    fitted, judged = RoomRange(0, 3, (32, 32), 1), RoomRange(report.first_seed, SCENES, (32, 32), 1)
+    fitted, judged = RoomRange(0, 3, (32, 32), 1), RoomRange(FIRST_EVALUATION_SEED, SCENES, (32, 32), 1)
     with open_rooms(fitted, cache, workers=1, progress=False) as rooms:
         depth = np.concatenate([rooms[number]["depth"].ravel() for number in range(len(rooms))])
     with open_rooms(judged, cache, workers=1, progress=False) as rooms:
@@ -249,8 +249,8 @@ def test_report_becomes_json_table_picture_and_page(report: EvalReport, tmp_path
     document = json.loads(json.dumps(report.to_json()))
     assert document["rows"][0]["task"] == "semseg" and "beats_trivial" in document["rows"][0]
     assert set(document["claims"]) == set(report.claims())
-    page = write_docs_table(report, tmp_path / "docs" / "evaluation.md", bundle_argument="micro").read_text()
-    assert "slimpath eval micro --scenes 4 --first-seed 10000000 --docs docs" in page
+    page = write_docs_table(report, tmp_path / "docs" / "evaluation.md", command="slimpath eval micro").read_text()
+    assert "Written by `slimpath eval micro`" in page and "How good `micro` is" in page
     assert "seeds\n10000000 to 10000003" in page and "](evaluation.png)" in page
     for row in report.rows:
         assert f"| {row.configuration.task} | {row.metric} " in page
@@ -280,15 +280,32 @@ def test_training_seeds_are_refused(bundle: Path, cache: Path):
 
 
 def test_other_number_of_classes_is_refused(bundle: Path, cache: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(evaluate, "room_classes", lambda: {"semseg": 99, "scene": 6})
+    monkeypatch.setattr(eval_data, "room_classes", lambda: {"semseg": 99, "scene": 6})
     with pytest.raises(EvaluationError, match="99 classes of 'semseg', this bundle has 15"):
         measure(bundle, cache)
 
 
-def test_tasks_that_the_rooms_do_not_label_are_left_out_by_name(bundle: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(evaluate, "_ROOM_TASKS", ("depth",))
-    metrics, skipped = evaluate._metrics(Bundle.open(bundle).manifest)
-    assert list(metrics) == ["depth"] and skipped == ("semseg", "edge", "scene")
-    monkeypatch.setattr(evaluate, "_ROOM_TASKS", ("normals",))
+def test_tasks_that_the_rooms_do_not_label_are_left_out_by_name(
+    bundle: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(eval_data, "ROOM_TASKS", ("depth",))
+    found = measure(bundle, cache)
+    assert found.tasks == ["depth"] and found.skipped_tasks == ("semseg", "edge", "scene")
+    monkeypatch.setattr(eval_data, "ROOM_TASKS", ("normals",))
     with pytest.raises(EvaluationError, match="only semseg, depth, edge, scene"):
-        evaluate._metrics(Bundle.open(bundle).manifest)
+        measure(bundle, cache)
+
+
+def test_checkpoint_is_measured_as_the_bundle_that_it_becomes(tmp_path: Path, cache: Path):
+    torch.manual_seed(1)
+    model = build_preset("m3vit_micro", TASKS[1:3])
+    save_checkpoint(tmp_path / "model.safetensors", model, {"licence": "Apache-2.0"})
+    export_model(model.eval(), {"licence": "Apache-2.0"}, tmp_path / "bundle", check=False)
+    exported, direct = measure(tmp_path / "bundle", cache), measure(tmp_path / "model.safetensors", cache)
+    assert direct.bundle == "model" and len(direct.rows) == len(exported.rows) > 0
+    for mine, theirs in zip(direct.rows, exported.rows, strict=True):
+        assert mine.configuration == theirs.configuration
+        assert mine.accuracy.value == pytest.approx(theirs.accuracy.value, rel=1e-5)
+    larger = measure(tmp_path / "model.safetensors", tmp_path / "rooms", size="48x32", write=tmp_path / "written")
+    assert larger.size_hw == (48, 32)
+    assert Bundle.open(tmp_path / "written", verify=True).manifest.accuracies == larger.accuracies()

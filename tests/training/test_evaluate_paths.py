@@ -89,6 +89,6 @@ def test_cost_of_every_task_is_measured_stored_and_shown(tmp_path: Path):
     assert (point.value, point.all_experts) == (row.accuracy.value, row.all_experts.value)
     columns, (line,) = report.table()
     assert columns[-2:] == ["all experts", "gain over all experts"] and line[-2] == f"{row.all_experts.value:.4g}"
-    page = write_docs_table(report, tmp_path / "docs" / "evaluation.md").read_text()
+    page = write_docs_table(report, tmp_path / "docs" / "evaluation.md", command="slimpath eval").read_text()
     assert "gain over all experts** the difference" in page
     assert report.to_json()["rows"][0]["all_experts"]["value"] == row.all_experts.value

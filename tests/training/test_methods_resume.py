@@ -113,9 +113,10 @@ def test_settings_of_methods_are_overridden_and_survive_json():
 
 
 def test_saliencies_need_one_representation(tmp_path: Path):
-    config = toy_config(model="swin_micro", methods=MethodConfig(rep_tsr=1.0), stages=(Stage((64, 64), 12, 1.0),))
-    with pytest.raises(ConfigError, match="several levels"):
-        Trainer(config, ROOMS, TOY_CLASSES, tmp_path)
+    for name in ("swin_micro", "taskexpert_m3vit_micro"):
+        config = toy_config(model=name, methods=MethodConfig(rep_tsr=1.0), stages=(Stage((64, 64), 12, 1.0),))
+        with pytest.raises(ConfigError, match="several levels"):
+            Trainer(config, ROOMS, TOY_CLASSES, tmp_path)
 
 
 def test_router_settings_reach_the_model(tmp_path: Path):

@@ -75,6 +75,38 @@ def test_positions_are_resampled_to_the_first_stage(start: Path):
     assert torch.equal(larger.state_dict()["encoder.position"], expected)
 
 
+def test_network_with_adapters_starts_from_one_without_and_answers_as_it(start: Path):
+    model, base = fresh(start, model="m3lora_micro").eval(), load_checkpoint(start)[0].eval()
+    image = torch.randn(1, 3, 32, 32)
+    with torch.no_grad():
+        assert torch.equal(model(image, ["semseg"]).raw["semseg"], base(image, ["semseg"]).raw["semseg"])
+    adapted = save_checkpoint(start.with_name("adapted.safetensors"), build_preset("m3lora_micro", TASKS))
+    with pytest.raises(ConfigError, match=r"another network .*shared_rank: expected 0, got 16"):
+        fresh(adapted)  # what the adapters learnt would be lost
+
+
+def test_adapters_alone_learn_and_go_on_to_after_an_interruption(start: Path, tmp_path: Path):
+    config = settings(start, model="m3lora_micro", adapters_only=True, steps=4, warmup_steps=1)
+    trainer = Trainer(config, ToyRooms(), TOY_CLASSES, tmp_path / "run")
+    before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
+    trainer.out.mkdir()
+    for step in range(2):
+        trainer.train_step(trainer.maker(step, 8 * step, 8, (32, 32)))
+    trainer.save()
+    trainer.train_step(trainer.maker(2, 16, 8, (32, 32)))
+    again = Trainer(config, ToyRooms(), TOY_CLASSES, tmp_path / "run")
+    again.resume()  # the state of random numbers, too
+    again.train_step(again.maker(2, 16, 8, (32, 32)))
+    after = trainer.model.state_dict()
+    assert all(torch.equal(value, after[name]) for name, value in again.model.state_dict().items())
+    moved = {name for name, value in before.items() if not torch.equal(value, after[name])}
+    for kind in ("attn.qkv_shared.up", "mlp.down_shared.up", "experts.up_shared.up", "norm1.weight"):
+        assert any(name.endswith(kind) for name in moved), kind
+    assert {"adapters", "routers", "heads"} <= {name.split(".")[0] for name in moved}
+    frozen = ("attn.qkv", "attn.proj", "mlp.up", "mlp.down")
+    assert not [name for name in moved if name.endswith(frozen) or ".experts.up." in name or ".experts.down." in name]
+
+
 def test_another_network_is_refused_by_what_differs(start: Path):
     with pytest.raises(ConfigError, match=r"another network \(moe_blocks: expected \(\), got \(1, 3\).*set `model`"):
         fresh(start, model="vit_micro")

@@ -43,6 +43,8 @@ class FileDataset(ABC):
     known_tasks: ClassVar[tuple[str, ...]]
     resizes: ClassVar[bool] = False
     """True where labels of another size than their picture are resized, as the published loader does."""
+    counted: frozenset[str] = frozenset()
+    """Tasks whose classes nothing names: a split may hold fewer than there are."""
 
     def __init__(self, root: Path, split: str, tasks: Sequence[str]) -> None:
         self.root, self.split, self.tasks = Path(root), split, tuple(tasks)
@@ -53,10 +55,16 @@ class FileDataset(ABC):
                 f"the layout '{self.layout}' has {', '.join(self.known_tasks)}, not {', '.join(unknown)}; "
                 "take them off `tasks`"
             )
+        self.class_names: dict[str, list[str]] = {}
         self.items = self.find_items()
         if not self.items:
             raise DataError(f"{self.root}: the split '{split}' is empty")
         self._check()
+
+    @classmethod
+    def labelled(cls, root: Path, split: str) -> tuple[str, ...]:
+        """The tasks that a folder in this layout has labels of, as far as its folders tell."""
+        return cls.known_tasks
 
     def __len__(self) -> int:
         return len(self.items)

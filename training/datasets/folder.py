@@ -34,7 +34,12 @@ class PlainFolder(FileDataset):
         super().__init__(root, split, tasks)
         lists = {task: self.root / f"{task}.txt" for task in self.tasks if task in ("semseg", "human_parts")}
         self.class_names = {task: self.listed(path) for task, path in lists.items() if path.is_file()}
+        self.counted = frozenset(lists) - frozenset(self.class_names)
         self._classes = {task: self._count(task) for task in lists}
+
+    @classmethod
+    def labelled(cls, root: Path, split: str) -> tuple[str, ...]:
+        return tuple(task for task in cls.known_tasks if (root / task).is_dir())
 
     @property
     def classes(self) -> dict[str, int]:

@@ -26,6 +26,10 @@ class Mtan(FileDataset):
     layout = "mtan"
     known_tasks = ("semseg", "depth", "normals")
 
+    @classmethod
+    def labelled(cls, root: Path, split: str) -> tuple[str, ...]:
+        return cls.known_tasks[:2] if (root / split / "label_7").is_dir() else cls.known_tasks
+
     @property
     def cityscapes(self) -> bool:
         """True for Cityscapes, False for NYUv2: the folder of the labels tells."""

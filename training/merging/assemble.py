@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ...models import MultiTaskModel
 from ...models.families import AnyConfig
+from ...models.model import SHARED_PARTS
 from .family import Family
 from .vectors import Tensors
 
@@ -40,7 +41,7 @@ def assemble(
         A network of its own, in evaluation mode, on the CPU.
     """
     state: dict[str, Tensor] = {**family.members[0].model.state_dict()}
-    state = {name: value for name, value in state.items() if name.startswith("encoder.")} | dict(merged)
+    state = {name: value for name, value in state.items() if name.startswith(SHARED_PARTS)} | dict(merged)
     for task in family.tasks:
         state |= of_task(family.member_of(task).model, task)
     state |= dict(replaced or {})

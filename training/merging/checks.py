@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ...models import MultiTaskModel
 from ...models.families import AnyConfig
+from ...models.model import SHARED_PARTS
 from ..start import TRAINING_ONLY
 from .errors import MergeError
 from .vectors import backbone
@@ -31,7 +32,7 @@ def check_same_backbone(base: AnyConfig, tuned: AnyConfig, path: Path) -> None:
     Raises:
         MergeError: naming every field that differs.
     """
-    expected, got = base.to_dict(), tuned.to_dict()
+    expected, got = ({**one.to_dict(), "has_decoder_experts": one.has_decoder_experts} for one in (base, tuned))
     names = [name for name in {**expected, **got} if name not in ("tasks", *TRAINING_ONLY)]
     if differs := [name for name in names if expected.get(name) != got.get(name)]:
         lines = [f"{name}: expected {expected.get(name)}, got {got.get(name)}" for name in differs]
@@ -51,7 +52,9 @@ def check_finite(model: MultiTaskModel, source: str, tasks: Sequence[str] | None
     """
     names = tuple(f"{part}.{task}." for task in tasks or () for part in ("heads", "routers", "adapters"))
     state = model.state_dict()
-    bad = [name for name, value in state.items() if name.startswith(("encoder.", *names)) and not _usable(name, value)]
+    bad = [
+        name for name, value in state.items() if name.startswith((*SHARED_PARTS, *names)) and not _usable(name, value)
+    ]
     if bad:
         more = f" and {len(bad) - _SHOWN} more" if len(bad) > _SHOWN else ""
         raise MergeError(

@@ -24,7 +24,7 @@ from ..run_train import room_classes
 from ..tasks import TASK_KINDS
 from .errors import MergeError
 
-__all__ = ["FIRST_SEED", "LabelledPictures", "Pictures", "open_pictures", "rooms"]
+__all__ = ["FIRST_SEED", "PICTURE_SUFFIXES", "LabelledPictures", "Pictures", "open_pictures", "rooms"]
 
 FIRST_SEED = 7_000_000
 """Of rooms rendered for a merge: below are those of trainings, from 10,000,000 on those of evaluations."""
@@ -123,11 +123,11 @@ def open_pictures(
             f"atlas learns on labelled pictures, got the plain folder {folder}",
             hint="say rooms:64, give a folder of rendered rooms, or take adamerging, which needs no labels",
         )
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in _SUFFIXES and path.is_file())
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in PICTURE_SUFFIXES and path.is_file())
     return Pictures(len(paths), lambda number: _read(paths[number]), size_hw, spec, f"{folder.resolve().name}/")
 
 
-_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+PICTURE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 
 
 def _of_samples(

@@ -5,15 +5,14 @@ Axes: T fine-tunes.
 
 from __future__ import annotations
 
-import json
-import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from ...models import MultiTaskModel, save_checkpoint
+from ..files import write_json
 from ..start import sha256_of
 from .adamerging import adamerging
 from .assemble import assemble, metadata_of
@@ -145,7 +144,7 @@ def merge_checkpoints(
     save_checkpoint(out, done.model, metadata_of(family, record))
     coefficients = done.learned.by_tensor() if done.learned else {}
     document = {**record, "carried": done.carried, "coefficients": coefficients, "sha256": sha256_of(out)}
-    _write_json(settings, document)
+    write_json(settings, document)
     losses = done.learned.losses if done.learned else ()
     length = float(flat(family.base_tensors()).double().norm())
     return MergeReport(
@@ -193,12 +192,3 @@ def _check_target(out: Path, inputs: Sequence[Path]) -> None:
         raise MergeError(f"the result must be a .safetensors file, got {out}", hint="for example merged.safetensors")
     if out.exists() and any(path.exists() and out.samefile(path) for path in inputs):
         raise MergeError(f"{out} is one of the checkpoints that are merged", hint="write the result somewhere else")
-
-
-def _write_json(path: Path, document: Mapping[str, Any]) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -2,8 +2,7 @@
 
 An adapter adds scale * x @ down @ up^T to the product of its matrix, for the rows of its task (`models/adapters.py`):
 
-- ViT, in any block: the projection of attention. (The other place of a block, beside the feed-forward part, belongs to
-  no single matrix and stays 0.)
+- ViT, in any block: the projection of attention. (What else a block adapts stays 0.)
 - Swin, in the last block of each stage, on the branch of the task (MTLoRA): the projection, and, without branches so
   far, the second product of the feed-forward part. (What is put in the first one's place is heard by the task's adapter
   of the second alone: it stays 0.)
@@ -21,6 +20,7 @@ from torch import Tensor
 
 from ...models import ModelConfig, MultiTaskModel, SwinConfig
 from ...models.adapters import Site
+from ...models.config import FEED, PRODUCTS
 from ...models.families import AnyConfig
 from ...models.swin_config import STAGES
 from .svd import low_rank
@@ -49,9 +49,12 @@ def split_places(config: AnyConfig, rank: int) -> tuple[AnyConfig, list[TwinSite
         return _swin_places(config, rank)
     first = config.moe_blocks[0] if config.moe_blocks else config.depth // 2
     blocks = tuple(range(min((first, *config.adapter_blocks)), config.depth))
+    if config.adapter_mode == "branch":  # in blocks before them, a task has nothing of its own
+        blocks = config.adapter_blocks
     rank, scale = config.adapter_rank + min(rank, config.dim), config.adapter_scale if config.adapter_blocks else 1.0
+    on = tuple(name for name in (*PRODUCTS, FEED) if name == "proj" or name in config.adapter_on)
     places = [TwinSite(f"block{block}_proj", f"encoder.blocks.{block}.attn.proj") for block in blocks]
-    return replace(config, adapter_blocks=blocks, adapter_rank=rank, adapter_scale=scale), places
+    return replace(config, adapter_blocks=blocks, adapter_rank=rank, adapter_scale=scale, adapter_on=on), places
 
 
 def _swin_places(config: SwinConfig, rank: int) -> tuple[SwinConfig, list[TwinSite]]:

@@ -12,19 +12,20 @@ import torch
 from torch import Tensor
 
 from ...models import MultiTaskModel
+from ...models.model import SHARED_PARTS
 
 __all__ = ["Tensors", "added", "backbone", "cosines", "flat", "task_vector", "unflat"]
 
 Tensors = dict[str, Tensor]
 
-_PREFIX = "encoder."
-
 
 def backbone(model: MultiTaskModel) -> Tensors:
-    """The tensors that are merged: all numbers of the encoder, by their name in the model."""
+    """The tensors that are merged: all numbers of what the tasks share, by their name in the model."""
     state = model.state_dict()
     return {
-        name: value.detach() for name, value in state.items() if name.startswith(_PREFIX) and value.is_floating_point()
+        name: value.detach()
+        for name, value in state.items()
+        if name.startswith(SHARED_PARTS) and value.is_floating_point()
     }
 
 

@@ -5,26 +5,23 @@ Axes: I images, S sums of a metric, H height, W width.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-import cv2
 import numpy as np
 
 from ...runtime.bundles.bundle import Bundle
-from ...runtime.bundles.manifest import Accuracy, Preprocessing
-from ...runtime.imaging.preprocess import Placement, place
+from ...runtime.bundles.manifest import Accuracy
 from ...runtime.tasks import TaskSpec
 from ..baselines import fit_baselines
 from ..bootstrap import Bootstrap, Interval
 from ..data import SampleSource
 from ..eval_runner import Configuration, Runner, configurations
 from ..metrics import Metric, metric_for
-from ..tasks import IGNORED_CLASS
+from ..placed import Placed, Subset
 from .kinds import LIKE
 
-__all__ = ["Placed", "TaskRow", "measure_task", "to_accuracies"]
+__all__ = ["TaskRow", "measure_task", "to_accuracies"]
 
 _BASELINE_SAMPLES = 200
 
@@ -44,37 +41,6 @@ class TaskRow:
     pixel_mean: float
     gain: Interval
     samples: int
-
-
-class Placed:
-    """Samples as the network sees them: picture and label fitted to a size, padding without a label."""
-
-    def __init__(self, source: SampleSource, kind: str, size_hw: tuple[int, int], preprocessing: Preprocessing) -> None:
-        self.source, self.label = source, LIKE[kind]
-        self.kind, self.size_hw, self.preprocessing = kind, size_hw, preprocessing
-
-    def __len__(self) -> int:
-        return len(self.source)
-
-    def __getitem__(self, index: int, /) -> Mapping[str, Any]:
-        sample = self.source[index]
-        placement = place(sample["image"].shape[:2], self.size_hw, self.preprocessing.fit)
-        image = _fit(sample["image"], placement, cv2.INTER_AREA, self.preprocessing.pad_rgb)
-        truth = sample[self.label]
-        if self.kind != "image_classes":
-            nothing = IGNORED_CLASS if self.kind in ("classes", "probability") else 0
-            truth = _fit(truth, placement, cv2.INTER_NEAREST_EXACT, nothing)
-        return {"image": image, self.label: truth}
-
-
-def _fit(array: np.ndarray, placement: Placement, how: int, padding: int | tuple[int, ...]) -> np.ndarray:
-    height, width = placement.height, placement.width
-    if array.shape[:2] != (height, width):
-        array = cv2.resize(np.ascontiguousarray(array), (width, height), interpolation=how)
-    plane = np.empty((*placement.size_hw, *array.shape[2:]), array.dtype)
-    plane[...] = padding
-    plane[placement.top : placement.top + height, placement.left : placement.left + width] = array
-    return plane
 
 
 def measure_task(
@@ -97,8 +63,9 @@ def measure_task(
     """
     manifest, label = bundle.manifest, LIKE[spec.kind]
     size_hw = manifest.sizes[0]
-    judged = Placed(held, spec.kind, size_hw, manifest.preprocessing)
-    known = _First(Placed(trained, spec.kind, size_hw, manifest.preprocessing), _BASELINE_SAMPLES)
+    judged = Placed(held, (label,), size_hw, manifest.preprocessing)
+    few = Subset(trained, range(min(_BASELINE_SAMPLES, len(trained))))
+    known = Placed(few, (label,), size_hw, manifest.preprocessing)
     metric = metric_for(label, spec.channels, spec.classes)
     trivial = fit_baselines(known, {label: spec.channels}, size_hw)
     chosen = configurations(manifest, [spec.name], grid=grid)
@@ -116,19 +83,6 @@ def measure_task(
                 kept += [metric.sums(answers[label], truth) for truth in truths]
             advance(len(samples))
     return [_row(chosen, metric, np.array(sums[chosen]), *map(np.array, plain)) for chosen in sums]
-
-
-class _First:
-    """The first samples of a source."""
-
-    def __init__(self, source: SampleSource, most: int) -> None:
-        self.source, self.most = source, most
-
-    def __len__(self) -> int:
-        return min(self.most, len(self.source))
-
-    def __getitem__(self, index: int, /) -> Mapping[str, Any]:
-        return self.source[index]
 
 
 def _row(

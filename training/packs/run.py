@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,6 +18,7 @@ from ...runtime.packs.pack import Pack
 from ...runtime.tasks import TaskSpec
 from ..data import SampleSource
 from ..errors import ConfigError
+from ..journal import counting_bar
 from .learning import default_like, with_task
 from .measuring import TaskRow, measure_task, to_accuracies
 from .trainer import PackConfig, PackTrainer
@@ -90,7 +89,7 @@ def add_task(
     rows: list[TaskRow] = []
 
     def measure(pack: Pack) -> tuple[Accuracy, ...]:
-        with _bar(len(samples.held), progress) as advance:
+        with counting_bar("measure", len(samples.held), progress) as advance:
             extended = extend(base, [pack])
             rows.extend(measure_task(extended, spec, samples.held, samples.trained, grid=grid, advance=advance))
         return to_accuracies(spec.name, rows, str(samples.held), base.manifest.sizes[0])
@@ -140,13 +139,3 @@ def with_room_views(config: PackConfig, name: str) -> PackConfig:
     from .rooms import room_task
 
     return replace(config, augment=room_task(name).augment)
-
-
-@contextmanager
-def _bar(total: int, shown: bool) -> Iterator[Callable[[int], None]]:
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True), transient=True, disable=not shown) as bar:
-        task = bar.add_task("measure", total=total)
-        yield lambda done: bar.advance(task, done)

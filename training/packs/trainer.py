@@ -18,9 +18,9 @@ from torch import Tensor
 from ...models import HeadConfig, MultiTaskModel
 from ...models.config import ModelConfig
 from ...runtime.bundles.manifest import Preprocessing
-from ..augment import IMAGE_MEAN, IMAGE_STD, AugmentConfig
+from ..augment import AugmentConfig
 from ..config import TrainConfig
-from ..data import Batch, BatchMaker, SampleSource, class_frequencies, prefetch
+from ..data import Batch, BatchMaker, SampleSource, change_of_units, class_frequencies, prefetch
 from ..distill import distill_loss
 from ..errors import ConfigError, TrainingError
 from ..journal import Progress
@@ -106,7 +106,7 @@ class PackTrainer:
         self._parts = own_parts(model, head.name)
         self._optimizer = build_optimizer(self._parts, config.lr, config.weight_decay, (0.9, 0.98))
         self._average = WeightAverage(self._parts, config.ema_decay)
-        self._scale, self._shift = _change_of_units(preprocessing)
+        self._scale, self._shift = change_of_units(preprocessing)
         self._seen = 0
 
     def run(self, progress: bool = False) -> list[float]:
@@ -201,11 +201,3 @@ def _share_parts_(small: MultiTaskModel, model: MultiTaskModel, task: str) -> No
     theirs: Mapping[str, Any] = dict(own_parts(model, task).named_modules())
     for name, module in own_parts(small, task).named_modules():
         module._parameters.update(theirs[name]._parameters)
-
-
-def _change_of_units(preprocessing: Preprocessing) -> tuple[Tensor, Tensor]:
-    """Batches are normalised by ImageNet's numbers: x * scale + shift is the same picture in the bundle's terms."""
-    mean, std = torch.tensor(preprocessing.mean), torch.tensor(preprocessing.std)
-    scale = torch.tensor(IMAGE_STD) / std
-    shift = (torch.tensor(IMAGE_MEAN) - mean) / std
-    return scale.reshape(3, 1, 1), shift.reshape(3, 1, 1)

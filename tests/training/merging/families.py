@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from slimpath.models import HeadConfig, MultiTaskModel, build_preset, save_checkpoint
+from slimpath.models.model import SHARED_PARTS
 from slimpath.training.merging import Family, Source, load_family
 
 HEADS = {
@@ -32,22 +33,30 @@ def random_model(preset: str, tasks: tuple[str, ...], seed: int, **overrides: An
 
 
 def moved(base: MultiTaskModel, task: str, seed: int, by: float = 0.1, only: str = "") -> MultiTaskModel:
-    """A fine-tune for one task: the base's encoder plus `by` times its deviation of noise (where the pattern
+    """A fine-tune for one task: what the base shares plus `by` times its deviation of noise (where the pattern
     `only` fits the name), and a head, routers and adapters of its own."""
     model = random_model_like(base, task, seed)
     generator = torch.Generator().manual_seed(seed + 100)
-    state = {name: value.clone() for name, value in base.state_dict().items() if name.startswith("encoder.")}
+    own = model.state_dict()
+    state = {
+        name: value.clone()
+        for name, value in base.state_dict().items()
+        if name in own and name.startswith(SHARED_PARTS)
+    }
     for name, value in state.items():
         noise = torch.randn(value.shape, generator=generator)
         if re.search(only, name):
             state[name] = value + by * noise * value.std(correction=0)
-    model.load_state_dict({**model.state_dict(), **state})
+    model.load_state_dict({**own, **state})
     return model
 
 
 def random_model_like(base: MultiTaskModel, task: str, seed: int) -> MultiTaskModel:
     torch.manual_seed(seed)
-    model = MultiTaskModel(replace(base.config, tasks=(HEADS[task],)))
+    head = HEADS[task]
+    if base.config.has_decoder_experts and not head.pooled:
+        head = replace(head, decoder="taskexpert")
+    model = MultiTaskModel(replace(base.config, tasks=(head,)))
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))

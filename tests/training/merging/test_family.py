@@ -174,3 +174,19 @@ def test_missing_and_damaged_files_and_no_file_at_all_are_refused(files: tuple[P
         load_family(files[0], [Source(cut)])
     with pytest.raises(MergeError, match="at least one fine-tune"):
         load_family(files[0], [])
+
+
+def test_experts_that_decoders_share_are_merged_with_the_backbone(tmp_path: Path):
+    base, tuned = write_family(tmp_path, ("semseg", "depth"), preset="taskexpert_m3vit_micro")
+    family = load_family(base, sources(tuned))
+    shared = [name for name in family.base_tensors() if name.startswith("decoder_experts.")]
+    assert shared
+    changed = {name: value + 1.0 for name, value in family.base_tensors().items()}
+    merged = assemble(family, changed).state_dict()
+    assert all(torch.equal(merged[name], changed[name]) for name in changed)
+
+
+def test_fine_tune_without_such_experts_is_refused(tmp_path: Path):
+    base, tuned = write_family(tmp_path, ("semseg", "scene"), preset="taskexpert_m3vit_micro")
+    with pytest.raises(MergeError, match="has_decoder_experts: expected True, got False"):
+        load_family(base, sources(tuned))

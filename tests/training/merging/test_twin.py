@@ -70,6 +70,12 @@ def answer(model: MultiTaskModel, task: str, width: float) -> torch.Tensor:
             r"blocks\.[123]\.attn\.proj$",
             {"adapter_blocks": (1, 3), "adapter_rank": 3, "adapter_scale": 0.5},
         ),
+        ("m3lora_micro", r"blocks\.[123]\.attn\.proj$", {}),
+        (
+            "vit_micro",
+            r"blocks\.[23]\.attn\.proj$",
+            {"adapter_blocks": (3,), "adapter_rank": 2, "adapter_on": ("fc2",)},
+        ),
         ("swin_micro", r"stages\.3\.blocks\.1\.mlp\.down$", {}),
     ],
 )

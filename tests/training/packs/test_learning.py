@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
-from slimpath.models import HeadConfig, ModelConfig, MultiTaskModel
+from slimpath.models import HeadConfig, ModelConfig, MultiTaskModel, folded
 from slimpath.runtime.bundles.manifest import Preprocessing
 from slimpath.tests.export.conftest import TASKS, random_model
 from slimpath.tests.training.packs.conftest import ToyBlobs
@@ -101,8 +103,12 @@ def test_the_other_size_learns_with_the_same_parameters(network: MultiTaskModel)
     assert any(not torch.equal(before[name], value) for name, value in own_parts(after, "blobs").state_dict().items())
 
 
-def test_adapters_learn_too() -> None:
-    model = random_model("m3vit_micro", TASKS[:1], adapter_blocks=(1,), adapter_rank=2, image_hw=(64, 64))
+@pytest.mark.parametrize(
+    "settings",
+    [{"adapter_blocks": (1,)}, {"adapter_blocks": (2, 3), "adapter_on": ("qkv", "fc1", "feed"), "shared_rank": 2}],
+)
+def test_adapters_learn_too(settings: dict[str, Any]) -> None:
+    model = folded(random_model("m3vit_micro", TASKS[:1], adapter_rank=2, image_hw=(64, 64), **settings))
     assert isinstance(model.config, ModelConfig)
     before = own_parts(_grow(model), "blobs").state_dict()
     after = own_parts(_train(model)[0], "blobs").state_dict()

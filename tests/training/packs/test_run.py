@@ -23,9 +23,9 @@ from slimpath.tests.training.packs.conftest import BLOBS, ToyBlobs, blob_samples
 from slimpath.training.augment import AugmentConfig
 from slimpath.training.errors import ConfigError
 from slimpath.training.packs.learning import with_task
-from slimpath.training.packs.measuring import Placed
 from slimpath.training.packs.run import AddedTask, add_task, room_samples, with_room_views
 from slimpath.training.packs.trainer import PackConfig
+from slimpath.training.placed import Placed
 
 PLAIN_VIEWS = AugmentConfig(letterbox=0, crop=0, photometric=0)
 QUICK = PackConfig(steps=30, batch=3, warmup_steps=4, lr=8e-3, precision="fp32", augment=PLAIN_VIEWS)
@@ -167,11 +167,11 @@ def test_openvino_answers_the_new_task_too(added: AddedTask, micro_bundle: Path)
 
 def test_samples_are_fitted_as_the_runtime_fits_pictures() -> None:
     letterbox = Preprocessing("letterbox", (0.5,) * 3, (0.5,) * 3, pad_rgb=(1, 2, 3))  # type: ignore[arg-type]
-    sample = Placed(ToyBlobs(0, 1, (32, 64)), "classes", (64, 64), letterbox)[0]
+    sample = Placed(ToyBlobs(0, 1, (32, 64)), ("semseg",), (64, 64), letterbox)[0]
     assert sample["image"].shape == (64, 64, 3) and tuple(sample["image"][0, 0]) == (1, 2, 3)
     assert (sample["semseg"][:16] == 255).all() and (sample["semseg"][16:48] != 255).all()
     stretch = msgspec.structs.replace(letterbox, fit="stretch")
-    stretched = Placed(ToyBlobs(0, 1, (32, 64)), "classes", (64, 64), stretch)[0]
+    stretched = Placed(ToyBlobs(0, 1, (32, 64)), ("semseg",), (64, 64), stretch)[0]
     assert not (stretched["semseg"] == 255).any()
 
 

@@ -1,0 +1,176 @@
+"""The bundled model on photographs: `python benchmarks/photographs.py --write`.
+
+Nothing of a photograph was trained on. Writes into docs/photographs.md how often depth orders two places of
+scikit-image's motorcycle rightly (a stereo pair tells the truth), and a contact sheet of every colour photograph of
+scikit-image, scikit-learn and matplotlib that shows a scene (scikit-learn is no dependency: install it beside).
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from method import machine, table
+from small_jpeg import jpeg
+
+from slimpath.cli.demo_sheets import Subject, contact_sheet
+from slimpath.runtime import Engine, Result, bundled_path
+from slimpath.runtime.imaging.images import load_image
+from slimpath.runtime.imaging.pictures import display_image, task_cell
+from slimpath.runtime.imaging.pictures_layout import Cell, flow, sheet
+from slimpath.runtime.tasks import TaskSpec
+from slimpath.training.depth_order import BASELINES, MIN_RATIO, ROWS_APART, draw_pairs, order_share
+
+DOCS = Path(__file__).resolve().parent.parent / "docs"
+PAGE, KEPT, IMAGES = DOCS / "photographs.md", DOCS / "measured" / "photographs.json", DOCS / "images"
+START, END = "<!-- figures, written by benchmarks/photographs.py -->", "<!-- end of figures -->"
+PAIRS, SEEDS = 200_000, (0, 1, 2)
+GOALS = {"random": 0.80, "row": 0.76}
+# Of colour, and of a scene: not fundi, stained tissue, galaxies, drawings and colour charts.
+PHOTOGRAPHS = {
+    "skimage": ("astronaut.png", "chelsea.png", "coffee.png", "motorcycle_left.png", "rocket.jpg"),
+    "sklearn": ("china.jpg", "flower.jpg"),
+    "matplotlib": ("grace_hopper.jpg",),
+}
+FOLDERS = {"skimage": "data", "sklearn": "datasets/images", "matplotlib": "mpl-data/sample_data"}
+
+
+def photographs() -> tuple[dict[str, np.ndarray], list[str]]:
+    """uint8 RGB by name, and the names of those whose package is not installed."""
+    found: dict[str, np.ndarray] = {}
+    absent: list[str] = []
+    for package, files in PHOTOGRAPHS.items():
+        spec = importlib.util.find_spec(package)
+        places = [Path(place) for place in (spec.submodule_search_locations or [])] if spec is not None else []
+        for file in files:
+            path = next((p for place in places if (p := place / FOLDERS[package] / file).is_file()), None)
+            if path is None:
+                absent.append(f"{package}'s {file}")
+            else:
+                found[path.stem.removesuffix("_left")] = load_image(path).rgb
+    return found, absent
+
+
+def disparity() -> np.ndarray:
+    """Of scikit-image's motorcycle, in pixels of its left picture; inf where unknown."""
+    from skimage import data
+
+    return data.stereo_motorcycle()[2]
+
+
+def depth_of(engine: Engine, image_HWC: np.ndarray, width: float) -> np.ndarray:
+    """Metres at the size of the picture."""
+    return engine(image_HWC, ["depth"], f"width={width}", output_size="original")["depth"]
+
+
+def order_shares(engine: Engine, image_HWC: np.ndarray, true_HW: np.ndarray) -> dict[str, dict[str, list[float]]]:
+    """Candidate -> set of pairs -> share ordered rightly, of every seed."""
+    candidates = {name: baseline(true_HW.shape) for name, baseline in BASELINES.items()}  # type: ignore[arg-type]
+    for width in sorted(engine.bundle.manifest.widths, reverse=True):
+        candidates[f"depth at width {width:g}"] = depth_of(engine, image_HWC, width)
+    found: dict[str, dict[str, list[float]]] = {name: {"random": [], "row": []} for name in candidates}
+    for seed in SEEDS:
+        for kind in GOALS:
+            pairs = draw_pairs(true_HW, PAIRS, same_row=kind == "row", seed=seed)
+            for name, candidate in candidates.items():
+                found[name][kind].append(order_share(candidate, true_HW, pairs))
+    return found
+
+
+def order_sheet(engine: Engine, image_HWC: np.ndarray, true_HW: np.ndarray) -> np.ndarray:
+    """The photograph, true and predicted nearness, each in the range of its own values."""
+    shown = display_image(image_HWC, 640)
+    spec = TaskSpec("depth", "depth", 1)
+    known = np.isfinite(true_HW)
+    # Only the order is true of it: the inverse of disparity, the unknown as far as the farthest.
+    inverse = np.where(known, 1 / np.where(known, true_HW, 1), 1 / true_HW[known].min()).astype(np.float32)
+    cells = [Cell(shown, "photograph"), _depth_cell(spec, inverse, shown, "true order (stereo)")]
+    widths = engine.bundle.manifest.widths
+    for width in (max(widths), min(widths)):
+        depth = depth_of(engine, image_HWC, width)
+        cells.append(_depth_cell(spec, depth, shown, f"depth at width {width:g}"))
+    return sheet(flow(cells, 380, 2), "Motorcycle: what is near", "near is bright")
+
+
+def _depth_cell(spec: TaskSpec, values: np.ndarray, shown: np.ndarray, title: str) -> Cell:
+    return Cell(task_cell(spec, values, shown).picture_HWC, title)
+
+
+def page_text(measured: dict[str, Any]) -> str:
+    """What stands between the marks."""
+    rows = []
+    for name, shares in measured["shares"].items():
+        cells = [_share(shares[kind]) for kind in GOALS]
+        if name.startswith("depth"):
+            cells = [
+                f"{cell}, {'reached' if min(shares[kind]) >= goal else 'missed'}"
+                for cell, (kind, goal) in zip(cells, GOALS.items(), strict=True)
+            ]
+        rows.append([name, *cells])
+    head = ["what orders", f"random pairs (goal {GOALS['random']:.0%})", f"same row (goal {GOALS['row']:.0%})"]
+    made = measured["machine"]
+    absent = f" Not installed, and left out: {', '.join(measured['absent'])}." if measured["absent"] else ""
+    return f"""\
+`python benchmarks/photographs.py --write`, {made["processor"]}, {made["system"]}, {made["versions"]}.
+Bundle `{measured["bundle"]}`, weights SHA-256 `{measured["weights_sha256"][:16]}...`. {PAIRS:,} pairs of each set, \
+mean of {len(SEEDS)} seeds with the least and the most.
+
+{table(head, rows)}
+Same row: at most {ROWS_APART} rows apart, one disparity more than {MIN_RATIO:g} times the other.
+
+![The motorcycle: photograph, true order, predicted depth at two widths](images/photographs-motorcycle.jpg)
+
+## Contact sheet
+
+{len(measured["photographs"])} photographs: {", ".join(measured["photographs"])}.{absent}
+
+![Every photograph with every task at full width](images/photographs.jpg)"""
+
+
+def _share(shares: list[float]) -> str:
+    return f"{np.mean(shares):.1%} ({min(shares):.1%} to {max(shares):.1%})"
+
+
+def with_figures(page: str, text: str) -> str:
+    """The page with other figures between its marks."""
+    before, rest = page.split(START)
+    return f"{before}{START}\n\n{text}\n\n{END}{rest.split(END)[1]}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--write", action="store_true", help="into docs/, with the pictures")
+    arguments = parser.parse_args()
+    found, absent = photographs()
+    with Engine.load(bundled_path(), profile=None) as engine:
+        true_HW = disparity()
+        shares = order_shares(engine, found["motorcycle"], true_HW)
+        results: list[Result] = [engine(image) for image in found.values()]
+        manifest = engine.bundle.manifest
+        measured = {
+            "shares": shares,
+            "photographs": list(found),
+            "absent": absent,
+            "bundle": manifest.name,
+            "weights_sha256": manifest.weights.sha256,
+            "machine": machine(),
+        }
+        subjects = [Subject(name, image, {}) for name, image in found.items()]
+        contact = contact_sheet(
+            subjects, results, "Photographs", f"{manifest.name} at full width; nothing of them was trained on"
+        )
+        motorcycle = order_sheet(engine, found["motorcycle"], true_HW)
+    print(page_text(measured))
+    if arguments.write:
+        KEPT.write_bytes(msgspec.json.format(msgspec.json.encode(measured), indent=1) + b"\n")
+        (IMAGES / "photographs.jpg").write_bytes(jpeg(contact))
+        (IMAGES / "photographs-motorcycle.jpg").write_bytes(jpeg(motorcycle))
+        PAGE.write_text(with_figures(PAGE.read_text(encoding="utf-8"), page_text(measured)), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,55 @@
+"""docs/models.md has the tables that the bundled manifest gives, and docs/photographs.md those of its measurement."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import msgspec
+import pytest
+
+import slimpath
+from slimpath.runtime import Bundle, bundled_path
+
+ROOT = Path(slimpath.__file__).parent
+
+
+def script(name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    for module in ("method", "small_jpeg", name):
+        monkeypatch.delitem(sys.modules, module, raising=False)
+    return importlib.import_module(name)
+
+
+def test_model_card_is_that_of_the_bundle(monkeypatch: pytest.MonkeyPatch):
+    made = script("model_card", monkeypatch)
+    text = made.PAGE.read_text(encoding="utf-8")
+    bundle = Bundle.open(bundled_path())
+    assert made.with_card(text, made.card(bundle)) == text, "run: python benchmarks/model_card.py"
+    assert bundle.manifest.weights.sha256[:16] in text
+    for task in made.SAMPLES_OF:
+        assert f"(images/samples-{task}.jpg)" in text
+        assert 10_000 < (made.PAGE.parent / f"images/samples-{task}.jpg").stat().st_size <= 300_000
+
+
+def test_photographs_page_is_that_of_its_measurement(monkeypatch: pytest.MonkeyPatch):
+    pytest.importorskip("torch", reason="the measurement needs torch")
+    made = script("photographs", monkeypatch)
+    text = made.PAGE.read_text(encoding="utf-8")
+    measured = msgspec.json.decode(made.KEPT.read_bytes())
+    assert made.with_figures(text, made.page_text(measured)) == text, "run: python benchmarks/photographs.py --write"
+    manifest = Bundle.open(bundled_path()).manifest
+    assert measured["weights_sha256"] == manifest.weights.sha256, "the model changed: measure it again"
+    for name in ("photographs.jpg", "photographs-motorcycle.jpg"):
+        assert 10_000 < (made.IMAGES / name).stat().st_size <= 300_000
+
+
+def test_what_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch):
+    pytest.importorskip("torch", reason="the measurement needs torch")
+    made = script("photographs", monkeypatch)
+    monkeypatch.setattr(made, "PHOTOGRAPHS", {"skimage": ("coffee.png", "none.png"), "no_such_package": ("a.jpg",)})
+    monkeypatch.setattr(made, "FOLDERS", {"skimage": "data", "no_such_package": "data"})
+    found, absent = made.photographs()
+    assert list(found) == ["coffee"] and absent == ["skimage's none.png", "no_such_package's a.jpg"]

@@ -1,0 +1,11 @@
+"""What can go wrong when a network is made slimmable."""
+
+from __future__ import annotations
+
+from ..errors import TrainingError
+
+__all__ = ["AdaptError"]
+
+
+class AdaptError(TrainingError):
+    """A checkpoint that cannot be made slimmable, pictures or labels that do not fit it, or a taken place."""

@@ -1,0 +1,146 @@
+"""How good a network is at every width, on held-out pictures: before it was adapted, and after.
+
+With labels the metrics are those of `slimpath eval`. Without, the original's own answers at full width take the place
+of the truth: what is told then is how much of the original is left.
+
+Axes: I images, S sums of a metric, R rows of a task, H height, W width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from ...models import HeadConfig, MultiTaskModel
+from ...models.heads import answer
+from ...runtime.bundles.manifest import Preprocessing
+from ...runtime.imaging.postprocess import finish
+from ...runtime.imaging.preprocess import preprocess
+from ..bootstrap import Bootstrap, Interval
+from ..data import SampleSource
+from ..metrics import Metric, metric_for
+from ..placed import Placed
+
+__all__ = ["WidthRow", "measure"]
+
+_IMAGES = 8  # of one call
+Sums = dict[tuple[str, str, float], np.ndarray]  # (network, task, width) -> [I, S]
+
+
+@dataclass(frozen=True)
+class WidthRow:
+    """A task at a width: the original cut down to it, and the adapted network. `gain` is by how much the second is
+    better, above 0 whichever way the metric goes; intervals are 95 %, over pictures."""
+
+    task: str
+    width: float
+    metric: str
+    higher_is_better: bool
+    before: Interval
+    after: Interval
+    gain: Interval
+
+
+def measure(
+    original: MultiTaskModel,
+    adapted: MultiTaskModel,
+    held: SampleSource,
+    preprocessing: Preprocessing,
+    widths: Sequence[float],
+    known_as: Mapping[str, str],
+    *,
+    labelled: bool,
+    advance: Callable[[int], None] = lambda images: None,
+) -> list[WidthRow]:
+    """Both networks at every width (decoders as wide as the encoder), on the same pictures, through torch in fp32.
+
+    Args:
+        original, adapted: with the same tasks at the same image size.
+        known_as: the name of each task under which metrics know its kind.
+        labelled: judged by labels, not by the original's answers at full width.
+        advance: told how many more pictures are done.
+    """
+    judges = {head.name: metric_for(known_as[head.name], head.channels) for head in original.config.tasks}
+    sums = measured_sums(
+        {"before": original, "after": adapted}, held, preprocessing, widths, judges, labelled=labelled, advance=advance
+    )
+    bootstrap = Bootstrap(len(held))
+    rows = []
+    for task, metric in judges.items():
+        for width in widths:
+            before_IS, after_IS = (sums[name, task, width] for name in ("before", "after"))
+            rows.append(
+                WidthRow(
+                    task=task,
+                    width=width,
+                    metric=metric.name,
+                    higher_is_better=metric.higher_is_better,
+                    before=bootstrap.interval(metric, before_IS),
+                    after=bootstrap.interval(metric, after_IS),
+                    gain=bootstrap.difference(metric, after_IS, before_IS),
+                )
+            )
+    return rows
+
+
+def measured_sums(
+    networks: Mapping[str, MultiTaskModel],
+    held: SampleSource,
+    preprocessing: Preprocessing,
+    widths: Sequence[float],
+    judges: Mapping[str, Metric],
+    *,
+    labelled: bool,
+    advance: Callable[[int], None] = lambda images: None,
+) -> Sums:
+    """What every picture adds to every metric, of each network at each width; the first network is the original.
+
+    Args: see `measure`.
+    """
+    first = next(iter(networks.values()))
+    heads, size_hw = first.config.tasks, first.config.image_hw
+    placed = Placed(held, first.config.task_names if labelled else (), size_hw, preprocessing)
+    found: dict[tuple[str, str, float], list[np.ndarray]] = {}
+    for start in range(0, len(held), _IMAGES):
+        samples = [placed[number] for number in range(start, min(start + _IMAGES, len(held)))]
+        planes = [preprocess(sample["image"], size_hw, preprocessing)[0] for sample in samples]
+        image_I3HW = torch.from_numpy(np.stack(planes))
+        if labelled:
+            truths = {head.name: [np.asarray(sample[head.name]) for sample in samples] for head in heads}
+        else:
+            truths = {
+                head.name: [as_truth(head.kind, value) for value in values]
+                for head, values in _answers(first, image_I3HW, 1.0)
+            }
+        for name, network in networks.items():
+            for width in widths:
+                for head, values in _answers(network, image_I3HW, width):
+                    pairs = zip(values, truths[head.name], strict=True)
+                    found.setdefault((name, head.name, width), []).extend(
+                        judges[head.name].sums(value, truth) for value, truth in pairs
+                    )
+        advance(len(samples))
+    return {key: np.array(rows) for key, rows in found.items()}
+
+
+@torch.no_grad()
+def _answers(
+    network: MultiTaskModel, image_I3HW: torch.Tensor, width: float
+) -> Iterator[tuple[HeadConfig, list[np.ndarray]]]:
+    """Every task's answers, as a `Result` of the runtime holds them."""
+    tasks, images = network.config.task_names, len(image_I3HW)
+    index_B = torch.arange(images).repeat(len(tasks))
+    output = network(image_I3HW, [task for task in tasks for _ in range(images)], width=width, image_index_B=index_B)
+    for head in network.config.tasks:
+        values = answer(head, output.raw[head.name]).numpy()
+        yield head, [finish(head.kind, value) for value in values]
+
+
+def as_truth(kind: str, value: np.ndarray) -> np.ndarray:
+    """An answer in the form of a label."""
+    if kind == "image_classes":
+        return np.asarray(value.argmax())
+    return (value > 0.5).astype(np.uint8) if kind == "probability" else value
