@@ -24,6 +24,7 @@ import numpy as np
 import torch
 from merging_suite import BATCH, SIZE_HW, TASKS, TESTING, TRAINING, Size, metrics, rooms, short, trained
 from method import machine, table
+from page import put_figures
 
 from slimpath.export.describe import preprocessing
 from slimpath.models import load_checkpoint, save_checkpoint
@@ -39,7 +40,6 @@ from slimpath.training.synthrooms import RENDERER_VERSION
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE, RAW = ROOT / "docs" / "adapt.md", ROOT / "docs" / "measured" / "adapt.json"
-START, END = "<!-- figures, written by benchmarks/adapt.py -->", "<!-- end of figures -->"
 CUT, FISHER, MAGNITUDE = "cut", "ordered by fisher, cut", "ordered by magnitude, cut"
 ALONE, LABELLED = "adapted without labels", "adapted with labels"
 Figures = dict[str, dict[str, dict[str, float]]]  # network -> width -> task -> value
@@ -191,8 +191,7 @@ def main() -> None:
     text = page_text(seeds, plan)
     print(text)
     if arguments.write and not arguments.quick:
-        before, rest = PAGE.read_text(encoding="utf-8").split(START)
-        PAGE.write_text(f"{before}{START}\n\n{text}\n{END}{rest.split(END)[1]}", encoding="utf-8")
+        put_figures(PAGE, Path(__file__).name, text)
         raw = {"machine": machine(), "plan": asdict(plan), "seeds": seeds}
         RAW.write_text(json.dumps(raw, indent=1) + "\n", encoding="utf-8")
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from method import table
+from page import with_figures
 
 from slimpath.models import HeadConfig, preset_config
 from slimpath.models.flops import encoder_cost, head_cost
 from slimpath.models.presets import TASKEXPERT
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "decoders.md"
-START, END = "<!-- figures, written by benchmarks/decoders.py -->", "<!-- end of figures -->"
 BACKBONES = ("m3vit_nano", "m3vit_small", "swin_nano", "swin_tiny")
 WIDTHS = (0.25, 0.5, 0.75, 1.0)
 TASK = HeadConfig("depth", "depth", 1)
@@ -36,11 +36,7 @@ def figures() -> str:
 
 def page(text: str) -> str:
     """The page with the table between its marks."""
-    before, _, rest = text.partition(START)
-    _, mark, after = rest.partition(END)
-    if not mark:
-        raise SystemExit(f"{PAGE.name} has no {START} ... {END}")
-    return f"{before}{START}\n\n{figures()}\n{END}{after}"
+    return with_figures(text, Path(__file__).name, figures())
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ import numpy as np
 import torch
 from graphs import load, random_bundle
 from method import in_turn, machine, table, with_interval
+from page import put_figures
 
 from slimpath.cli.calibration import load_calibration
 from slimpath.export import Calibration, export_model
@@ -39,7 +40,6 @@ from slimpath.training.evaluate import evaluate_bundle
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE, RAW = ROOT / "docs" / "experts.md", ROOT / "docs" / "experts.json"
-START, END = "<!-- figures, written by benchmarks/experts.py -->", "<!-- end of figures -->"
 COVERAGES = (1.0, 0.99, 0.9, 0.8)
 Section = tuple[str, str, object]  # title, table and words, raw figures
 
@@ -213,9 +213,8 @@ def main() -> None:
         return
     facts = machine()
     lines = "\n".join(f"- {name}: {value}" for name, value in facts.items())
-    before, rest = PAGE.read_text().split(START)
     text = f"Model: `{bundle.manifest.name}`.\n\n{lines}\n\n" + "\n".join(parts)
-    PAGE.write_text(f"{before}{START}\n\n{text}\n{END}{rest.split(END)[1]}")
+    put_figures(PAGE, Path(__file__).name, text)
     RAW.write_text(json.dumps({"machine": facts, "figures": raw}, indent=1) + "\n")
 
 

@@ -38,6 +38,7 @@ from merging_suite import (
     trained,
 )
 from method import machine, table
+from page import put_figures
 
 from slimpath.export.describe import preprocessing
 from slimpath.models import load_checkpoint
@@ -49,7 +50,6 @@ from slimpath.training.synthrooms import RENDERER_VERSION
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE, RAW = ROOT / "docs" / "merging.md", ROOT / "docs" / "merging.json"
-START, END = "<!-- figures, written by benchmarks/merging.py -->", "<!-- end of figures -->"
 SCALES = (0.1, 0.2, 0.3, 0.5, 0.7, 1.0)
 Figures = dict[str, dict[str, float]]  # row of the table -> task -> value
 
@@ -165,8 +165,7 @@ def main() -> None:
     print(text)
     if arguments.quick:
         return
-    before, rest = PAGE.read_text(encoding="utf-8").split(START)
-    PAGE.write_text(f"{before}{START}\n\n{text}\n{END}{rest.split(END)[1]}", encoding="utf-8")
+    put_figures(PAGE, Path(__file__).name, text)
     raw = {"machine": machine(), "size": asdict(size), "seeds": seeds}
     RAW.write_text(json.dumps(raw, indent=1) + "\n", encoding="utf-8")
 

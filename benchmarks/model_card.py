@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from method import table
+from page import with_figures
 from small_jpeg import jpeg
 
 from slimpath.runtime import Bundle, bundled_path
@@ -23,7 +24,6 @@ from slimpath.runtime.planning.worth import quality
 from slimpath.training.eval_control import control_table, controllability
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "models.md"
-START, END = "<!-- figures, written by benchmarks/model_card.py -->", "<!-- end of figures -->"
 
 GOALS = {0.5: 0.97, 0.25: 0.90}  # mean share that a width is to keep
 SAMPLES_OF = ("semseg", "normals", "edge")
@@ -108,8 +108,7 @@ def _sources(points: Sequence[Accuracy]) -> str:
 
 def with_card(page: str, text: str) -> str:
     """The page with other tables between its marks."""
-    before, rest = page.split(START)
-    return f"{before}{START}\n\n{text}\n\n{END}{rest.split(END)[1]}"
+    return with_figures(page, Path(__file__).name, text)
 
 
 def write_samples(folder: Path) -> None:

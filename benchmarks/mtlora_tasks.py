@@ -23,6 +23,7 @@ import torch
 from graphs import encoder_feeds, load, runner
 from method import Timing, in_turn, machine, table, verdict, with_interval
 from mtlora_ways import WAYS, exported_as
+from page import command, put_figures
 
 from slimpath.export import export_model
 from slimpath.models import HeadConfig, build_preset
@@ -30,7 +31,6 @@ from slimpath.runtime import Bundle
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE, RAW = ROOT / "docs" / "adapters.md", ROOT / "docs" / "measured" / "mtlora_tasks.json"
-START, END = "<!-- figures, written by benchmarks/mtlora_tasks.py -->", "<!-- end of figures -->"
 TARGET = 1.3
 TASKS = (
     HeadConfig("semseg", "classes", 21),
@@ -166,16 +166,14 @@ def keep(figures: dict[str, Any], how: str) -> None:
     facts = machine()
     lines = "\n".join(f"- {name}: {value}" for name, value in facts.items())
     parts = [
-        f"`python benchmarks/mtlora_tasks.py --write`: the encoder's graph alone, packed tier, {how}; medians, "
+        f"`{command()}`: the encoder's graph alone, packed tier, {how}; medians, "
         "ratios with 95 % intervals over the repeats.",
         f"### MTLoRA, Swin-T, r = 64, {figures['side']} pixels\n\n{widths_table(figures['widths'])}".rstrip(),
         f"### Ways to compute the branches, width 0.5\n\n{ways_table(figures['ways'])}".rstrip(),
         f"### ViTs, 224 x 224, full width\n\n{vits_table(figures['vits'], figures['costs'])}".rstrip(),
         lines,
     ]
-    before, rest = PAGE.read_text().split(START)
-    text = "\n\n".join([START, *parts, END])
-    PAGE.write_text(f"{before}{text}{rest.split(END)[1]}")
+    put_figures(PAGE, Path(__file__).name, "\n\n".join(parts))
     RAW.write_text(json.dumps({"machine": facts, **figures}, indent=1) + "\n")
 
 

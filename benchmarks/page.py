@@ -54,6 +54,7 @@ OWN_PAGES = {
     "gpu_precision": ("[their precisions](gpu.md)", ["gpu_precision.py"]),
 }
 
+END_OF_FIGURES = "<!-- end of figures -->"
 HEAD = """# Benchmarks
 
 Written by `make bench`; `benchmarks/page.py` lists the scripts. Ratios are measured side by side in one process: the
@@ -68,7 +69,7 @@ def keep(part: str, sections: list[Section]) -> None:
     MEASURED.mkdir(parents=True, exist_ok=True)
     document = {
         "part": part,
-        "command": _command(),
+        "command": command(),
         "date": time.strftime("%Y-%m-%d"),
         "machine": machine(),
         "sections": [{"title": title, "text": text, "figures": raw} for title, text, raw in sections],
@@ -83,8 +84,8 @@ def keep_beside(part: str, sections: list[Section], order: Sequence[str]) -> Non
     Args:
         order: a word of each section's title.
     """
-    command = f"\n`{_command()}`, {time.strftime('%Y-%m-%d')}.\n"
-    found = {_place(order, title): (title, f"{text}{command}", figures) for title, text, figures in sections}
+    how = f"\n`{command()}`, {time.strftime('%Y-%m-%d')}.\n"
+    found = {_place(order, title): (title, f"{text}{how}", figures) for title, text, figures in sections}
     if (MEASURED / f"{part}.json").exists():
         for old in kept(part)["sections"]:
             found.setdefault(_place(order, old["title"]), (old["title"], old["text"], old["figures"]))
@@ -113,8 +114,28 @@ def write_page() -> None:
     _write(PAGE, "".join(parts))
 
 
-def _command() -> str:
+def command() -> str:
+    """How the script that runs was called."""
     return f"python benchmarks/{' '.join([Path(sys.argv[0]).name, *map(_public, sys.argv[1:])])}"
+
+
+def with_figures(page: str, script: str, words: str) -> str:
+    """The text of a page with other words between the marks of a script.
+
+    Raises:
+        SystemExit: marks are missing.
+    """
+    start = f"<!-- figures, written by benchmarks/{script} -->"
+    before, _, rest = page.partition(start)
+    _, mark, after = rest.partition(END_OF_FIGURES)
+    if not mark:
+        raise SystemExit(f"the page has no {start} ... {END_OF_FIGURES}")
+    return f"{before}{start}\n\n{words.strip()}\n\n{END_OF_FIGURES}{after}"
+
+
+def put_figures(path: Path, script: str, words: str) -> None:
+    """`with_figures` of a page of the docs, in one go."""
+    _write(path, with_figures(path.read_text(encoding="utf-8"), script, words))
 
 
 def _public(argument: str) -> str:

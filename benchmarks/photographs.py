@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 import numpy as np
 from method import machine, table
+from page import put_figures
 from small_jpeg import jpeg
 
 from slimpath.cli.demo_sheets import Subject, contact_sheet
@@ -27,7 +28,6 @@ from slimpath.training.depth_order import BASELINES, MIN_RATIO, ROWS_APART, draw
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 PAGE, KEPT, IMAGES = DOCS / "photographs.md", DOCS / "measured" / "photographs.json", DOCS / "images"
-START, END = "<!-- figures, written by benchmarks/photographs.py -->", "<!-- end of figures -->"
 PAIRS, SEEDS = 200_000, (0, 1, 2)
 GOALS = {"random": 0.80, "row": 0.76}
 # Of colour, and of a scene: not fundi, stained tissue, galaxies, drawings and colour charts.
@@ -135,17 +135,13 @@ def _share(shares: list[float]) -> str:
     return f"{np.mean(shares):.1%} ({min(shares):.1%} to {max(shares):.1%})"
 
 
-def with_figures(page: str, text: str) -> str:
-    """The page with other figures between its marks."""
-    before, rest = page.split(START)
-    return f"{before}{START}\n\n{text}\n\n{END}{rest.split(END)[1]}"
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--write", action="store_true", help="into docs/, with the pictures")
     arguments = parser.parse_args()
     found, absent = photographs()
+    if "motorcycle" not in found:
+        raise SystemExit("expected scikit-image, which has the stereo photograph; install it beside: scikit-image")
     with Engine.load(bundled_path(), profile=None) as engine:
         true_HW = disparity()
         shares = order_shares(engine, found["motorcycle"], true_HW)
@@ -169,7 +165,7 @@ def main() -> None:
         KEPT.write_bytes(msgspec.json.format(msgspec.json.encode(measured), indent=1) + b"\n")
         (IMAGES / "photographs.jpg").write_bytes(jpeg(contact))
         (IMAGES / "photographs-motorcycle.jpg").write_bytes(jpeg(motorcycle))
-        PAGE.write_text(with_figures(PAGE.read_text(encoding="utf-8"), page_text(measured)), encoding="utf-8")
+        put_figures(PAGE, Path(__file__).name, page_text(measured))
 
 
 if __name__ == "__main__":

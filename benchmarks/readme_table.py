@@ -9,14 +9,13 @@ from __future__ import annotations
 import statistics
 from pathlib import Path
 
-from page import kept
+from page import kept, put_figures
 
 from slimpath.runtime import Bundle
 from slimpath.runtime.bundles.bundled import bundled_path
 from slimpath.runtime.bundles.manifest import Accuracy, Manifest
 
 ROOT = Path(__file__).resolve().parent.parent
-START, END = "<!-- figures, written by benchmarks/readme_table.py -->", "<!-- end of figures -->"
 WIDTHS_FIGURE = "Latency of each width against its FLOPs (one task, packed)"
 _WORDS = {
     "mIoU": "{task} mIoU",
@@ -71,12 +70,5 @@ def _gflops(manifest: Manifest, width: float) -> float:
     return (cost.flops_image + cost.flops_row + manifest.encoder.top_k * cost.flops_row_per_expert) / 1e9
 
 
-def with_figures(text: str, table: str) -> str:
-    """The README with the table between its marks."""
-    before, rest = text.split(START)
-    return f"{before}{START}\n\n{table}\n{END}{rest.split(END)[1]}"
-
-
 if __name__ == "__main__":
-    readme = ROOT / "README.md"
-    readme.write_text(with_figures(readme.read_text(), figures()))
+    put_figures(ROOT / "README.md", Path(__file__).name, figures())

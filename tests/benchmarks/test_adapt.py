@@ -63,8 +63,8 @@ def test_table_has_means_deviations_and_what_it_was_made_from(adapt: ModuleType)
 
 
 def test_page_has_the_place_that_the_table_goes_to(adapt: ModuleType) -> None:
-    page = adapt.PAGE.read_text(encoding="utf-8")
-    assert page.count(adapt.START) == page.count(adapt.END) == 1 and page.index(adapt.START) < page.index(adapt.END)
+    marked = importlib.import_module("page").with_figures(adapt.PAGE.read_text(encoding="utf-8"), "adapt.py", "a table")
+    assert marked.count("\n\na table\n\n") == 1
 
 
 def test_seed_that_is_done_is_not_measured_again(

@@ -49,15 +49,17 @@ def test_page_has_the_tables_and_the_command_between_its_marks(
     script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     page = tmp_path / "page.md"
-    page.write_text(f"before\n{script.START}\nold\n{script.END}\nafter\n")
+    start, end = "<!-- figures, written by benchmarks/mtlora_tasks.py -->", "<!-- end of figures -->"
+    page.write_text(f"before\n{start}\nstale\n{end}\nafter\n")
+    monkeypatch.setattr(sys, "argv", ["mtlora_tasks.py", "--write", "--folder", "/home/me/kept"])
     monkeypatch.setattr(script, "PAGE", page)
     monkeypatch.setattr(script, "RAW", tmp_path / "raw.json")
     costs = {"m3lora_small": {"one": 9.0e9, "ratio": 3.5, "own": 30_000}}
     figures = {"side": 448, "widths": {"1": REPEATS}, "ways": {"a way": REPEATS}, "vits": {"m3lora_small": REPEATS}}
     script.keep({**figures, "costs": costs}, "2 repeats of 1 run")
     text = page.read_text()
-    assert text.startswith(f"before\n{script.START}") and text.endswith(f"{script.END}\nafter\n") and "old" not in text
-    assert "`python benchmarks/mtlora_tasks.py --write`" in text and "2 repeats of 1 run" in text
+    assert text.startswith(f"before\n{start}") and text.endswith(f"{end}\nafter\n") and "stale" not in text
+    assert "`python benchmarks/mtlora_tasks.py --write --folder DIR`" in text and "2 repeats of 1 run" in text
     assert "| 1 | 15.0 | 17.5 | 30.0 | 1.15 (1.10 to 1.20) | 2.00 (2.00 to 2.00) | 1.00 (1.00 to 1.00) | met |" in text
     assert "| a way | 15.0 | 17.5 | 30.0 | 1.15" in text and "| 3.50 | 9.00 | 30,000 |" in text
     assert "cores" in text and json.loads((tmp_path / "raw.json").read_text())["side"] == 448

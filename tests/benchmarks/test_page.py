@@ -53,6 +53,16 @@ def test_sections_that_were_not_measured_again_stay_as_they_were(
     assert "/home" not in page.PAGE.read_text()
 
 
+def test_figures_go_between_the_marks_of_their_script_alone(page: ModuleType) -> None:
+    def marked(name: str, words: str) -> str:
+        return f"{name}\n\n<!-- figures, written by benchmarks/{name} -->\n\n{words}\n\n<!-- end of figures -->\n"
+
+    before = marked("one.py", "old") + marked("two.py", "old")
+    assert page.with_figures(before, "two.py", "\nnew\n") == marked("one.py", "old") + marked("two.py", "new")
+    with pytest.raises(SystemExit, match=r"the page has no <!-- figures, written by benchmarks/three\.py"):
+        page.with_figures(before, "three.py", "new")
+
+
 def test_nothing_half_written_is_left(page: ModuleType) -> None:
     page.keep("memory", [("a", "b", {})])
     assert sorted(path.name for path in page.MEASURED.parent.rglob("*") if path.is_file()) == [
