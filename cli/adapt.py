@@ -105,7 +105,9 @@ def adapt(
       slimpath adapt mtlora.safetensors --data pascal_mt=data/PASCAL_MT --native-decoders --out runs/mtlora
       slimpath adapt vit.safetensors --data photos --widths 0.5,1 --steps 4000 --images 32
     """
-    need(("torch", "matplotlib", "safetensors"), "train", "`slimpath adapt`")
+    # All that is imported on the way, so that nothing is found missing when the data has been read already.
+    libraries = ("torch", "matplotlib", "onnx", "onnx_ir", "onnxscript", "safetensors", "tqdm")
+    need(libraries, "train", "`slimpath adapt`")
     from ..training.adapt import AdaptConfig, adapt_checkpoint
 
     config = AdaptConfig(

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from .common import BackendName, Debug, Json, need, parse_numbers, say, verb
 from .errors import InputError
-from .evaluate_text import docs_words, print_report, read_dataset
+from .evaluate_text import docs_words, given_options, print_report, read_dataset
 from .output import print_json
+
+if TYPE_CHECKING:
+    from ..training.evaluate import Intended
 
 CLAIM_MISSED = 1  # as of `diff` and `grep`: the question was answered, by no
 
@@ -23,6 +26,7 @@ class JudgedAt(str, Enum):
 
 @verb
 def evaluate(
+    context: typer.Context,
     bundle: Annotated[
         Path | None,
         typer.Argument(
@@ -169,16 +173,30 @@ def evaluate(
       slimpath eval BUNDLE --precision all --write BUNDLE-measured
       slimpath eval --backend openvino --precision bf16
     """
-    need(("torch", "matplotlib", "tqdm"), "train", "`slimpath eval`")
+    exporting = ("onnx", "onnx_ir", "onnxscript", "safetensors") if bundle is not None and bundle.is_file() else ()
+    need(("torch", "matplotlib", "tqdm", *exporting), "train", "`slimpath eval`")
     budgets = [] if control is None else parse_numbers(control, "--control", 0, 1)
     files = None if dataset is None else read_dataset(dataset, split, fit_split, scenes, judged_at is JudgedAt.network)
     if budgets and at:
         raise InputError("--control looks at every configuration, --at at some", hint="leave one of them out")
     from ..training import evaluate as evaluation
-    from ..training.eval_control import controllability, with_report
+    from ..training.eval_control import check_control, controllability, with_report
     from ..training.eval_docs import write_docs_table
     from ..training.eval_pictures import write_pictures
-    from ..training.eval_reference import against
+    from ..training.eval_plot import plot_kind
+    from ..training.eval_reference import against, read_references
+
+    if plot is not None:
+        plot_kind(plot)
+    references: dict[str, tuple[float, ...]] = {}
+
+    def check(intended: Intended) -> None:
+        """What an evaluation of minutes would end with an error for is looked at before it."""
+        if reference:
+            names = {task: metric.name for task, metric in intended.metrics.items()}
+            references.update(read_references(reference, intended.source, names))
+        if budgets:
+            check_control(list(intended.metrics), intended.precisions)
 
     made: list[Path] = [] if write is None else [write]
     looks = [] if pictures is None else [lambda found: made.extend(write_pictures(found, pictures))]
@@ -199,16 +217,18 @@ def evaluate(
         precision=precision,
         size=size,
         latency=pictures is not None,
+        checks=[check],
         looks=looks,
     )
     report = found.report
-    delta = against(found, reference) if reference else None
+    delta = against(found, references) if references else None
     measured = with_report(found.bundle.manifest, report)
     controlled = controllability(measured, budgets, report.size_hw) if budgets else ()
     if plot is not None:
         made.append(report.plot(plot))
     if docs is not None:
-        made.append(write_docs_table(report, docs / "evaluation.md", **docs_words(report, bundle, docs, files)))
+        words = docs_words(report, bundle, docs, given_options(context))
+        made.append(write_docs_table(report, docs / "evaluation.md", **words))
     if json:
         print_json({**report.to_json(), "delta_m": delta, "controllability": controlled, "made": made})
     else:

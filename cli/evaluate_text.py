@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import shlex
+from collections.abc import Mapping, Sequence
+from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
+
+import typer
 
 from .errors import InputError
 from .output import print_table
@@ -14,6 +18,10 @@ if TYPE_CHECKING:
     from ..training.eval_data import FileData
     from ..training.eval_reference import DeltaReport
     from ..training.eval_report import EvalReport
+
+
+_UNQUOTED = ("pictures", "require", "write", "plot", "docs", "cache", "workers", "json", "debug")
+"""Options that change no figure of a page."""
 
 
 class DocsWords(TypedDict):
@@ -35,22 +43,44 @@ def read_dataset(text: str, split: str, fit_split: str, samples: int | None, at_
     return FileData(layout, Path(root), split, fit_split, samples, at_network)
 
 
-def docs_words(report: EvalReport, bundle: Path | None, docs: Path, files: FileData | None) -> DocsWords:
-    """How a page of the docs quotes the command; of folders only the last part, as a page is for all machines."""
+def given_options(context: typer.Context) -> dict[str, Any]:
+    """What a command line says that decides a figure: option -> value, in the order of `--help`."""
+    return {
+        option.opts[0]: context.params[option.name]
+        for option in context.command.params
+        if option.name in context.params
+        and option.name not in _UNQUOTED
+        and option.param_type_name == "option"
+        and context.params[option.name] != option.default
+    }
+
+
+def docs_words(report: EvalReport, bundle: Path | None, docs: Path, options: Mapping[str, Any]) -> DocsWords:
+    """How a page of the docs quotes the command; of folders only the last part, as a page is for all machines.
+
+    Args:
+        options: `given_options`. What decides which pictures are judged is quoted whether it was given or not.
+    """
     from ..runtime import bundled_path
 
     bundled = bundle is None or bundle.resolve() == bundled_path().resolve()
-    parts = ["slimpath eval"] if bundle is None or bundled else [f"slimpath eval {bundle.resolve().name}"]
-    if files is None:
-        parts += [f"--scenes {report.scenes}", *(["--grid"] if report.grid else [])]
-        parts.append(f"--first-seed {report.first_seed}")
+    if report.layout is None:
+        judged = {"--scenes": report.scenes, "--first-seed": report.first_seed}
     else:
-        parts += [f"--dataset {files.layout}={files.root.resolve().name} --split {files.split}"]
-        parts += [f"--scenes {files.samples}"] if files.samples else []
-        parts += ["--judge-at network"] if files.at_network else []
-        parts += ["--grid"] if report.grid else []
-    parts += [f"--at {text}" for text in report.at]
-    return DocsWords(command=" ".join([*parts, f"--docs {docs.name}"]), bundled=bundled)
+        layout, _, root = options["--dataset"].partition("=")
+        judged = {"--dataset": f"{layout}={Path(root).resolve().name}", "--split": options.get("--split", "val")}
+    parts = ["slimpath", "eval"] + ([] if bundle is None or bundled else [bundle.resolve().name])
+    for option, value in {**judged, **options, **judged, "--docs": docs}.items():
+        for one in value if isinstance(value, list | tuple) else [value]:
+            parts += [option] if one is True else [option, _argument(one)]
+    return DocsWords(command=shlex.join(parts), bundled=bundled)
+
+
+def _argument(value: Any) -> str:
+    """A value as a command line has it."""
+    if isinstance(value, Path):
+        return value.name
+    return str(value.value if isinstance(value, Enum) else value)
 
 
 def print_report(report: EvalReport, delta: DeltaReport | None, controlled: Sequence[ControlRow]) -> None:

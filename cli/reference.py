@@ -49,6 +49,8 @@ def parameters(function: Callable[..., Any]) -> list[Parameter]:
     hints = typing.get_type_hints(function, include_extras=True)
     found: list[Parameter] = []
     for name, parameter in inspect.signature(function).parameters.items():
+        if hints[name] is typer.Context:  # what typer itself hands over
+            continue
         kind, info = typing.get_args(hints[name])
         is_argument = isinstance(info, typer.models.ArgumentInfo)
         # In an Annotated, typer keeps the first spelling where a default would stand otherwise.

@@ -106,6 +106,11 @@ class TrainConfig:
             raise ConfigError(f"precision must be 'bf16' or 'fp32', got '{self.precision}'")
         if self.schedule not in ("cosine", "trapezoid"):
             raise ConfigError(f"schedule must be 'cosine' or 'trapezoid', got '{self.schedule}'")
+        if self.adapters_only and self.start is None:
+            raise ConfigError(
+                "adapters_only=true leaves the big products as they are: at random, without start=CHECKPOINT",
+                hint="give start=, or leave adapters_only out",
+            )
         if self.steps < 1:
             raise ConfigError(f"steps must be at least 1, got {self.steps}")
         if not self.stages or any(stage.share <= 0 for stage in self.stages):

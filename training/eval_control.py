@@ -21,14 +21,16 @@ from math import comb
 import msgspec
 import numpy as np
 
-from ..runtime.bundles.manifest import Accuracy, Manifest
+from ..runtime.bundles.manifest import FULL_PRECISION, Accuracy, Manifest
 from ..runtime.planning.plan import Plan
 from ..runtime.planning.planner import Planner
 from .errors import EvaluationError
 from .eval_report import EvalReport
 from .hypervolume import hypervolume
 
-__all__ = ["ControlRow", "control_table", "controllability", "mixtures", "quality", "with_report"]
+__all__ = [
+    "ControlRow", "check_control", "control_table", "controllability", "mixtures", "quality", "with_report",
+]  # fmt: skip
 
 _MOST_MIXTURES = 150
 _Key = tuple[str, float, int, float, str]  # task, encoder width, top_k, decoder width, precision
@@ -78,6 +80,28 @@ def quality(accuracy: Accuracy) -> float:
     return max(0.0, (accuracy.value - accuracy.trivial) / span) if span else 0.0
 
 
+def check_control(tasks: Sequence[str], precisions: Sequence[str]) -> None:
+    """Refuse, before anything is measured, what `controllability` could say nothing of.
+
+    Args:
+        tasks, precisions: what will be measured.
+
+    Raises:
+        EvaluationError: a single task, or no fp32 graphs.
+    """
+    _check_tasks(tasks)
+    if FULL_PRECISION not in precisions:
+        raise EvaluationError(
+            f"the planner judges by accuracies of {FULL_PRECISION} graphs, of which --precision "
+            f"{', '.join(precisions)} measures none; control can be told with --precision all"
+        )
+
+
+def _check_tasks(tasks: Sequence[str]) -> None:
+    if len(tasks) < 2:
+        raise EvaluationError(f"preferences need two tasks that were measured, got {', '.join(tasks) or 'none'}")
+
+
 def controllability(
     manifest: Manifest, budgets: Sequence[float], size_hw: tuple[int, int] | None = None
 ) -> tuple[ControlRow, ...]:
@@ -89,7 +113,8 @@ def controllability(
         size_hw: the bundle's first size by default.
 
     Raises:
-        EvaluationError: fewer than two tasks have accuracies, a budget is no share, or a plan was not measured.
+        EvaluationError: fewer than two tasks have accuracies, a budget is no share, or the planner could not plan by
+            accuracy or chose what was not measured.
     """
     size_hw = size_hw or manifest.sizes[0]
     measured: dict[_Key, float] = {
@@ -98,8 +123,7 @@ def controllability(
         if (point.size_hw or manifest.sizes[0]) == size_hw
     }
     tasks = [task for task in manifest.task_names if any(key[0] == task for key in measured)]
-    if len(tasks) < 2:
-        raise EvaluationError(f"preferences need two tasks that were measured, got {', '.join(tasks) or 'none'}")
+    _check_tasks(tasks)
     if wrong := [budget for budget in budgets if not 0 < budget <= 1]:
         raise EvaluationError(f"budgets must be shares above 0, at most 1, got {wrong[0]:g}")
     planner = Planner(manifest)
@@ -107,7 +131,10 @@ def controllability(
 
 
 def with_report(manifest: Manifest, report: EvalReport) -> Manifest:
-    """The manifest with the accuracies of a report, under the precision of the graphs, which is what plans name."""
+    """The manifest with the accuracies of a report, under the precision of the graphs, which is what plans name.
+
+    The manifest's own go: they may be of other data. At the measured size the planner needs no others.
+    """
     accuracies = [
         msgspec.structs.replace(accuracy, precision=row.configuration.precision)
         for accuracy, row in zip(report.accuracies(), report.rows, strict=True)
@@ -142,8 +169,10 @@ def _point(plan: Plan, tasks: Sequence[str], measured: Mapping[_Key, float]) -> 
     """The quality of each task under a plan.
 
     Raises:
-        EvaluationError: it was not measured.
+        EvaluationError: it was not measured, or not chosen for its accuracy.
     """
+    if plan.scored_by != "accuracy":
+        raise EvaluationError("the planner had to choose by FLOPs, for want of accuracies; measure with --grid")
     keys = [(task, plan.encoder_width, plan.top_k, plan.decoder_widths[task], plan.precision) for task in tasks]
     if missing := [key for key in keys if key not in measured]:
         raise EvaluationError(f"the planner chose {missing[0]}, which was not measured; measure with --grid")

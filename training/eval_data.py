@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +20,7 @@ from .run_train import room_classes
 from .synthrooms import RENDERER_VERSION
 from .tasks import TASK_KINDS
 
-__all__ = ["ROOM_TASKS", "FileData", "JudgedData", "edge_distance", "judged_files", "judged_rooms"]
+__all__ = ["ROOM_TASKS", "FileData", "JudgedData", "edge_distance", "judged_files", "judged_rooms", "other_classes"]
 
 ROOM_TASKS = ("semseg", "depth", "normals", "edge", "saliency", "scene")
 _FITTED_ON = 200  # samples at most: a mean of more pictures hardly moves
@@ -73,6 +73,14 @@ class JudgedData:
     skipped: tuple[str, ...]
 
 
+Agree = Callable[[str, Mapping[str, Metric]], None]
+"""Told in words what will be judged and by which metrics, as soon as that is known; raises to have none of it."""
+
+
+def _anything(source: str, metrics: Mapping[str, Metric]) -> None:
+    """Agree to whatever will be judged."""
+
+
 @contextmanager
 def judged_rooms(
     manifest: Manifest,
@@ -83,8 +91,9 @@ def judged_rooms(
     cache: Path | None,
     workers: int,
     progress: bool,
+    agree: Agree = _anything,
 ) -> Iterator[JudgedData]:
-    """Rendered rooms.
+    """Rendered rooms; `agree` is called before any is rendered.
 
     Raises:
         EvaluationError: the ranges overlap, a task that SynthRooms does not label, or other classes than the bundle's.
@@ -98,6 +107,9 @@ def judged_rooms(
                 f"SynthRooms labels {classes[spec.name]} classes of '{spec.name}', this bundle has {spec.channels}; "
                 "evaluate a bundle trained on this version's rooms"
             )
+    source = f"SynthRooms ({RENDERER_VERSION}), {wanted}"
+    metrics = {spec.name: metric_for(spec.name, spec.channels, spec.classes) for spec in chosen}
+    agree(source, metrics)
     with (
         open_rooms(fitted_on, cache, workers=workers, progress=progress) as known,
         open_rooms(wanted, cache, workers=workers, progress=progress) as samples,
@@ -105,9 +117,9 @@ def judged_rooms(
         yield JudgedData(
             samples,
             known,
-            f"SynthRooms ({RENDERER_VERSION}), {wanted}",
+            source,
             f"{fitted_on.count} training scenes ({fitted_on})",
-            {spec.name: metric_for(spec.name, spec.channels, spec.classes) for spec in chosen},
+            metrics,
             _without(manifest, chosen),
         )
 
@@ -175,17 +187,26 @@ def _chosen(manifest: Manifest, labelled: Sequence[str], wanted: Sequence[str] |
     return found
 
 
+def other_classes(name: str, channels: int, classes: Mapping[str, int], counted: Collection[str]) -> int | None:
+    """How many classes of a task labels have that cannot be those of a network; None where they can.
+
+    Args:
+        name, channels: the task, and the classes that the network tells apart.
+        classes: of each task of the labels that has any.
+        counted: tasks whose classes were counted: the last ones may not occur.
+    """
+    known = classes.get(name, channels)
+    return None if known == channels or (known < channels and name in counted) else known
+
+
 def _check_classes(spec: TaskSpec, data: FileDataset) -> None:
     """Refuse classes that cannot mean the same.
 
     Raises:
         EvaluationError: their number or their names differ.
     """
-    known = data.classes.get(spec.name)
-    if known is None:
-        return
     names = data.class_names.get(spec.name, [])
-    if known > spec.channels or (known < spec.channels and spec.name not in data.counted):
+    if (known := other_classes(spec.name, spec.channels, data.classes, data.counted)) is not None:
         raise EvaluationError(
             f"{data.root} has {known} classes of '{spec.name}', this bundle {spec.channels}; "
             "evaluate a bundle trained on these classes, or leave the task out with --tasks"

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from .eval_data import edge_distance
 from .eval_report import EvalReport
+from .files import write_whole
 
 __all__ = ["write_docs_table"]
 
@@ -107,15 +108,14 @@ def write_docs_table(report: EvalReport, path: Path, *, command: str, bundled: b
         edge_distance=edge_distance(report.layout),
         details=_details(report),
     )
-    path.write_text(text, encoding="utf-8")
+    write_whole(path, text.encode())
     return path
 
 
 def _details(report: EvalReport) -> str:
     lines = ["| task | figures |", "|---|---|"]
     for task in report.tasks:
-        widest = [row for row in report.shown if row.configuration.task == task][-1]
-        figures = [f"{name} {value:.3g}" for name, value in widest.details.items()]
+        figures = [f"{name} {value:.3g}" for name, value in report.widest(task).details.items()]
         if figures:
             lines.append(f"| {task} | {', '.join(figures)} |")
     return "\n".join(lines)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -26,7 +25,7 @@ from .eval_runner import Configuration, Runner, flops
 from .metrics import Metric
 from .tasks import TASK_KINDS
 
-__all__ = ["Evidence", "at_labels", "compare", "make_row", "measure", "progress_bar"]
+__all__ = ["Evidence", "at_labels", "compare", "make_row", "measure"]
 
 
 @dataclass(frozen=True)
@@ -135,22 +134,3 @@ def compare(diagonal: Sequence[Configuration], evidence: Evidence, bootstrap: Bo
             if narrow.task == wide.task and narrow.encoder_width < wide.encoder_width:
                 gain = bootstrap.difference(evidence.metrics[wide.task], evidence.sums[wide], evidence.sums[narrow])
                 yield Comparison(wide.task, narrow.encoder_width, wide.encoder_width, gain)
-
-
-@contextmanager
-def progress_bar(total: int, shown: bool) -> Iterator[Callable[[int], None]]:
-    """Yields a function that is told how many more scenes are done."""
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    columns = (TextColumn("evaluate"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), disable=not shown) as bar:
-        task = bar.add_task("evaluate", total=total)
-        yield lambda done: bar.advance(task, done)

@@ -22,6 +22,7 @@ from .eval_plot import plot_report
 from .eval_report import EvalRow
 from .eval_runner import Runner
 from .evaluate import Evaluation
+from .files import write_whole
 from .tasks import IGNORED_CLASS
 
 __all__ = ["SHOWN", "ranked", "write_pictures"]
@@ -36,7 +37,8 @@ def write_pictures(evaluation: Evaluation, folder: Path) -> list[Path]:
     """Write the pictures into a folder that may exist; needs the samples.
 
     Returns:
-        accuracy-flops.png, accuracy-latency.png where latencies were measured, and samples-TASK.png of each task.
+        accuracy-flops.png, accuracy-latency.png where latencies were measured, and samples-TASK.png of each task
+        of which the metric says something about a sample.
     """
     folder.mkdir(parents=True, exist_ok=True)
     report = evaluation.report
@@ -44,10 +46,11 @@ def write_pictures(evaluation: Evaluation, folder: Path) -> list[Path]:
     if all(row.latency_ms is not None for row in report.rows):
         made.append(plot_report(report, folder / "accuracy-latency.png", cost="latency"))
     for task in report.tasks:
-        row = [row for row in report.shown if row.configuration.task == task][-1]
-        path = folder / f"samples-{task}.png"
-        path.write_bytes(png_bytes(_sample_sheet(evaluation, row)))
-        made.append(path)
+        drawn = _sample_sheet(evaluation, report.widest(task))
+        if drawn is not None:
+            path = folder / f"samples-{task}.png"
+            write_whole(path, png_bytes(drawn))
+            made.append(path)
     return made
 
 
@@ -65,10 +68,12 @@ def ranked(evaluation: Evaluation, row: EvalRow) -> tuple[list[int], np.ndarray]
     return order, values_I
 
 
-def _sample_sheet(evaluation: Evaluation, row: EvalRow) -> np.ndarray:
-    """The best samples beside the worst; columns: picture, truth, answer."""
+def _sample_sheet(evaluation: Evaluation, row: EvalRow) -> np.ndarray | None:
+    """The best samples beside the worst; columns: picture, truth, answer. None where none has a place in the order."""
     task = row.configuration.task
     order, values_I = ranked(evaluation, row)
+    if not order:
+        return None
     half = min(SHOWN, math.ceil(len(order) / 2))
     ends = {"best": order[:half], "worst": order[half:][-half:][::-1]}
     with Runner(

@@ -2,21 +2,37 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from .errors import EvaluationError
 from .eval_report import EvalReport, EvalRow
+from .files import write_whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["Cost", "front", "plot_report"]
+__all__ = ["Cost", "front", "plot_kind", "plot_report"]
 
+_KINDS = ("png", "svg", "pdf")
 _LINE, _GRID, _PLAIN, _TEXT, _FRONT = "#1f5fa8", "#9db8d6", "#b4512c", "#333333", "#2c8a57"
 
 
 Cost = Literal["flops", "latency"]
 _AXIS = {"flops": "GFLOPs, one image with this task alone", "latency": "ms measured, one image with this task alone"}
+
+
+def plot_kind(path: Path) -> str:
+    """The format that a file's ending names.
+
+    Raises:
+        EvaluationError: another ending.
+    """
+    kind = path.suffix[1:].lower()
+    if kind not in _KINDS:
+        raise EvaluationError(f"a plot is a {', '.join(_KINDS)} file, got {path.name!r}", hint="for example widths.png")
+    return kind
 
 
 def plot_report(report: EvalReport, path: Path, *, cost: Cost = "flops") -> Path:
@@ -28,9 +44,13 @@ def plot_report(report: EvalReport, path: Path, *, cost: Cost = "flops") -> Path
 
     Returns:
         `path`; its ending says which format.
+
+    Raises:
+        EvaluationError: see `plot_kind`.
     """
     from matplotlib.figure import Figure
 
+    kind = plot_kind(path)
     tasks = report.tasks
     columns = min(3, len(tasks))
     lines = -(-len(tasks) // columns)
@@ -51,7 +71,9 @@ def plot_report(report: EvalReport, path: Path, *, cost: Cost = "flops") -> Path
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False, fontsize=9)
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=130)
+    drawn = io.BytesIO()
+    figure.savefig(drawn, dpi=130, format=kind)
+    write_whole(path, drawn.getvalue())
     return path
 
 

@@ -95,7 +95,8 @@ def read_references(paths: Sequence[Path], source: str, metrics: Mapping[str, st
         metrics: name of the metric of every task that is compared.
 
     Raises:
-        EvaluationError: a file is no evaluation, judged something else, or tasks have different numbers of values.
+        EvaluationError: a file is no evaluation, judged something else or scored 0, or tasks have different numbers
+            of values.
     """
     found: dict[str, list[float]] = {}
     for path in paths:
@@ -120,7 +121,9 @@ def _read(path: Path) -> dict[str, Any]:
         rows = document["rows"]
         if not isinstance(document["source"], str) or not rows or not all(isinstance(row, dict) for row in rows):
             raise TypeError
-    except (msgspec.DecodeError, LookupError, TypeError) as error:
+        for row in rows:
+            _size(row)
+    except (msgspec.DecodeError, LookupError, TypeError, ValueError, OverflowError) as error:
         raise EvaluationError(f"{path} is not what `slimpath eval --json` prints; make it with that") from error
     return document
 
@@ -144,24 +147,19 @@ def _value(path: Path, task: str, row: Mapping[str, Any], metric: str) -> float:
     try:
         if row["metric"] != metric:
             raise EvaluationError(f"{path} has {row['metric']} of '{task}', this {metric}")
-        value = row["details"][COMPARED[task]] if task in COMPARED else row["accuracy"]["value"]
-        return float(value)
-    except (LookupError, TypeError, ValueError) as error:
+        value = float(row["details"][COMPARED[task]] if task in COMPARED else row["accuracy"]["value"])
+    except (LookupError, TypeError, ValueError, OverflowError) as error:
         raise EvaluationError(
             f"{path} lacks the {COMPARED.get(task, metric)} of '{task}'; measure it again with this version"
         ) from error
+    if value == 0:
+        raise EvaluationError(f"{path}: the single-task metric of {task} is 0; there is no relative gain over it")
+    return value
 
 
-def against(evaluation: Evaluation, paths: Sequence[Path]) -> DeltaReport:
-    """delta_m of every configuration against the references.
-
-    Raises:
-        EvaluationError: see `read_references`; or a reference scored 0.
-    """
+def against(evaluation: Evaluation, references: Mapping[str, tuple[float, ...]]) -> DeltaReport:
+    """delta_m of every configuration against what `read_references` found."""
     metrics = evaluation.evidence.metrics
-    references = read_references(
-        paths, evaluation.report.source, {task: metric.name for task, metric in metrics.items()}
-    )
     groups: dict[tuple[float, int, float, str], dict[str, Configuration]] = {}
     for row in evaluation.report.shown:
         chosen = row.configuration
@@ -173,7 +171,7 @@ def against(evaluation: Evaluation, paths: Sequence[Path]) -> DeltaReport:
         for key, group in groups.items()
         if all(task in group for task in tasks)
     ]
-    return DeltaReport(tasks, tuple(task for task in metrics if task not in references), references, tuple(rows))
+    return DeltaReport(tasks, tuple(task for task in metrics if task not in references), dict(references), tuple(rows))
 
 
 def _row(

@@ -62,6 +62,11 @@ class EvalReport:
         """The tasks that were measured."""
         return list(dict.fromkeys(row.configuration.task for row in self.rows))
 
+    def widest(self, task: str) -> EvalRow:
+        """Of a task the shown row with the widest encoder, among these of most experts and with the widest decoder."""
+        rows = [row for row in self.shown if row.configuration.task == task]
+        return max(rows, key=lambda row: row.configuration.extent)
+
     def claims(self) -> dict[str, bool]:
         """Claim -> held for every task and width that is shown; widths are compared on the diagonal."""
         return {

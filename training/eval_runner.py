@@ -46,6 +46,11 @@ class Configuration:
     every_expert: bool = False
     precision: str = FULL_PRECISION  # of the bundle's graphs
 
+    @property
+    def extent(self) -> tuple[float, int, float]:
+        """Orders configurations from the narrowest to the widest."""
+        return self.encoder_width, self.top_k, self.decoder_width
+
 
 class _Row(NamedTuple):
     """What the encoder computes for each image: tasks that read it, and how it is routed."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,15 +22,17 @@ from .bootstrap import Bootstrap
 from .errors import EvaluationError
 from .eval_data import FileData, JudgedData, judged_files, judged_rooms
 from .eval_latency import measure_latencies
-from .eval_measure import Evidence, compare, make_row, measure, progress_bar
+from .eval_measure import Evidence, compare, make_row, measure
 from .eval_open import configurations_at, open_evaluated
 from .eval_report import EvalReport
 from .eval_rooms import FIRST_EVALUATION_SEED, RoomRange
 from .eval_runner import Configuration, Runner, configurations, without_paths
 from .eval_write import check_target, write_accuracies
+from .journal import counting_bar
+from .metrics import Metric
 from .synthrooms import RENDERER_VERSION
 
-__all__ = ["Evaluation", "evaluate_bundle", "run_evaluation"]
+__all__ = ["Evaluation", "Intended", "evaluate_bundle", "run_evaluation"]
 
 _RESAMPLES = 2000
 
@@ -47,6 +49,16 @@ class Evaluation:
     data: JudgedData
 
 
+@dataclass(frozen=True)
+class Intended:
+    """What will be measured: graphs of these precisions, on a source as reports name it, by a metric of every task."""
+
+    precisions: tuple[str, ...]
+    source: str
+    metrics: Mapping[str, Metric]
+
+
+Check = Callable[[Intended], None]
 Look = Callable[[Evaluation], None]
 
 
@@ -75,6 +87,7 @@ def run_evaluation(
     precision: str = "fp32",
     size: SizeRequest = None,
     latency: bool = False,
+    checks: Sequence[Check] = (),
     looks: Sequence[Look] = (),
 ) -> Evaluation:
     """Measure a bundle at one size through the runtime, in the process that calls: on SynthRooms, or on files.
@@ -96,6 +109,7 @@ def run_evaluation(
             bundle's graphs ("int8") means these, "all" every one of them, compared with fp32 on the same scenes.
         size: one of the bundle's; the first by default.
         latency: also measure how long each configuration takes here.
+        checks: called before anything is rendered or measured; what they raise ends it there.
         looks: called with the evaluation while its pictures can still be read.
 
     Raises:
@@ -115,8 +129,14 @@ def run_evaluation(
     with ExitStack() as stack:
         opened, size_hw = stack.enter_context(open_evaluated(bundle, size))
         of_graphs, computing = _computing(opened, backend, precision, workers)
+
+        def agree(source: str, metrics: Mapping[str, Metric]) -> None:
+            for check in checks:
+                check(Intended(of_graphs, source, metrics))
+
         if files is not None:
             data = judged_files(opened.manifest, files, size_hw, tasks)
+            agree(data.source, data.metrics)
         else:
             data = stack.enter_context(
                 judged_rooms(
@@ -127,6 +147,7 @@ def run_evaluation(
                     cache=cache,
                     workers=workers,
                     progress=progress,
+                    agree=agree,
                 )
             )
         channels = {task.name: task.channels for task in opened.manifest.tasks if task.name in data.metrics}
@@ -134,7 +155,7 @@ def run_evaluation(
         diagonal, chosen = _configurations(opened.manifest, list(data.metrics), grid, at, of_graphs)
         run = [*chosen, *without_paths(opened.manifest, diagonal)]
         runner = stack.enter_context(Runner(opened, run, backend=computing, size_hw=size_hw))
-        with progress_bar(len(data.samples), progress) as advance:
+        with counting_bar("evaluate", len(data.samples), progress) as advance:
             evidence = measure(runner, data, baselines, workers, advance)
         _check_labels(evidence)
         bootstrap = Bootstrap(len(data.samples), resamples=_RESAMPLES)
@@ -212,5 +233,7 @@ def _check_labels(evidence: Evidence) -> None:
         EvaluationError: naming the task.
     """
     for task, metric in evidence.metrics.items():
-        if not np.isfinite(metric.value(evidence.constant[task].sum(axis=0))):
+        constant_IS = evidence.constant[task]
+        # F-measures of nothing are 0, and no NaN; but the constant answers of edges and saliency mark every pixel.
+        if not (constant_IS.any() and np.isfinite(metric.value(constant_IS.sum(axis=0)))):
             raise EvaluationError(f"no pixel has a label of '{task}'; leave it out with --tasks")

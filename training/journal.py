@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
+
+from .files import write_whole
 
 __all__ = ["Journal", "Progress", "counting_bar", "plot_losses"]
 
@@ -59,7 +62,9 @@ def plot_losses(log: Path, picture: Path) -> bool:
         panel.set_xlabel("step")
         panel.set_yscale("log")
         panel.legend()
-    figure.savefig(picture, dpi=90)
+    drawn = io.BytesIO()
+    figure.savefig(drawn, dpi=90, format=picture.suffix[1:].lower())
+    write_whole(picture, drawn.getvalue())
     return True
 
 
@@ -104,12 +109,14 @@ class Progress:
 
 @contextmanager
 def counting_bar(what: str, total: int, shown: bool) -> Iterator[Callable[[int], None]]:
-    """A progress bar on stderr, gone when done; yields what is told how many more are done."""
+    """A progress bar with time to go on stderr, gone when done; yields what is told how many more are done."""
     from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
 
     console = Console(stderr=True)
-    bar = Bar(console=console, transient=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    bar = Bar(*columns, TimeRemainingColumn(), console=console, transient=True)
     task = bar.add_task(what, total=total)
     if shown and console.is_terminal:
         with bar:

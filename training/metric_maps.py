@@ -49,6 +49,8 @@ class SaliencyF:
 
     def sums(self, answer: np.ndarray, truth: np.ndarray) -> np.ndarray:
         valid = truth != IGNORED_CLASS
+        if not valid.any():  # no image to take a mean over: it would count as one that was answered perfectly
+            return np.zeros(6 * len(self.thresholds_T) + 3 * len(self.image_thresholds_T) + 1)
         known, true = answer[valid], truth[valid] == 1
         of_set = _counts(np.searchsorted(self.thresholds_T, known, side="right"), true, len(self.thresholds_T))
         # Strictly above a threshold here, as the published evaluators of single images compare.

@@ -78,6 +78,11 @@ class Trainer:
         routing = {name: getattr(config.methods, name) for name in ("router_noise", "balance")}
         routing = {name: value for name, value in routing.items() if value is not None}
         model = build_preset(config.model, heads, image_hw=config.stages[0].image_hw, **routing)
+        if config.adapters_only and not model.config.adapted:
+            raise ConfigError(
+                f"adapters_only=true needs a network with adapters, and {config.model} has none",
+                hint="take an m3lora_* or mtlora_* preset, or leave adapters_only out",
+            )
         if config.start and not self.state_file.exists():  # else `resume` brings the weights, and the hash
             self.start_sha256 = start_from(model, Path(config.start))
         return freeze_pretrained_(model) if config.adapters_only else model

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -126,6 +127,17 @@ def test_other_files_than_a_checkpoint_at_full_width_are_refused(
         done = slimpath("adapt", file, "--data", pictures, "--out", "made")
         assert (done.exit_code, message in done.stderr) == (2, True), done.output
         assert len(done.stderr.splitlines()) == 1 and not Path("made").exists()
+
+
+@pytest.mark.parametrize("library", ["onnx", "onnx_ir", "onnxscript", "tqdm"])
+def test_a_library_that_is_missing_is_named_before_anything_is_read(
+    slimpath: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, library: str
+) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *more: None if name == library else find(name, *more))
+    done = slimpath("adapt", "nowhere.safetensors", "--data", "nowhere")
+    assert done.exit_code == 2 and len(done.stderr.splitlines()) == 1
+    assert f'needs {library}; pip install "slimpath[train]"' in done.stderr
 
 
 def test_taken_places_are_refused_and_left_alone(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 
 pytest.importorskip("torch", reason="evaluating needs torch")
 
+from slimpath.cli import common
 from slimpath.tests.training.datasets.conftest import write_folder
 
 PICTURES = ["accuracy-flops.png", "accuracy-latency.png", *(f"samples-{t}.png" for t in ("semseg", "depth", "edge"))]
@@ -90,6 +92,109 @@ def test_options_that_contradict_each_other_are_refused(slimpath: Callable[..., 
     ):
         done = slimpath("eval", tiny_bundle, "--workers", 1, *options)
         assert done.exit_code == 2 and expected in done.stderr, (options, done.stderr)
+
+
+def test_what_cannot_be_answered_is_refused_before_anything_is_measured(
+    slimpath: Callable[..., Any], tiny_bundle: Path, own: str, monkeypatch: pytest.MonkeyPatch
+):
+    from slimpath.training import evaluate
+
+    def measured(*_: object) -> None:
+        raise AssertionError("measured")
+
+    monkeypatch.setattr(evaluate, "measure", measured)
+    monkeypatch.setattr("slimpath.training.eval_data.open_rooms", measured)
+    Path("typo.json").write_text("{")
+    Path("other.json").write_text('{"source": "moons", "rows": [{"task": "depth"}]}')
+    options = ["eval", tiny_bundle, "--workers", 1]
+    for data in ([], ["--dataset", own]):
+        for more, expected in (
+            (("--reference", "typo.json"), "typo.json is not what"),
+            (("--reference", "other.json"), "was measured on moons"),
+            (("--control", "0.5", "--tasks", "depth"), "preferences need two tasks"),
+            (("--plot", "out.xyz"), "a plot is a png, svg, pdf file, got 'out.xyz'"),
+        ):
+            done = slimpath(*options, *data, *(more if data or "--plot" in more else ("--tasks", "depth", *more)))
+            assert done.exit_code == 2 and expected in " ".join(done.stderr.split()), (more, done.stderr)
+    assert "measured" in slimpath(*options, "--dataset", own).stderr  # nothing else ended these
+
+
+def test_library_that_only_a_checkpoint_needs_is_asked_for_before_it_is_read(
+    slimpath: Callable[..., Any], tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+):
+    found = common.importlib.util.find_spec
+    monkeypatch.setattr(common.importlib.util, "find_spec", lambda name: None if name == "onnxscript" else found(name))
+    Path("model.safetensors").touch()
+    done = slimpath("eval", "model.safetensors")
+    assert done.exit_code == 2 and "`slimpath eval` needs onnxscript" in done.stderr
+    assert "onnxscript" not in slimpath("eval", tiny_bundle, "--dataset", "nothing").stderr
+
+
+def test_page_quotes_every_option_that_decides_a_figure(slimpath: Callable[..., Any], tiny_bundle: Path, own: str):
+    pytest.importorskip("openvino", reason="the openvino extra is not installed")
+    options = [
+        "--tasks", "depth, edge", "--fit-split", "other", "--judge-at", "network", "--control", "0.985,1", "--size",
+        "32x48", "--backend", "openvino", "--precision", "auto", "--samples-per-pixel", "1", "--scenes", "1",
+    ]  # fmt: skip
+    done = slimpath("eval", tiny_bundle, "--dataset", own, *options, "--docs", "docs", "--workers", 1, "--json")
+    assert done.exit_code == 0, done.output
+    page = Path("docs/evaluation.md").read_text()
+    command = shlex.split(page.partition("Written by `")[2].partition("`")[0])
+    assert command[:7] == ["slimpath", "eval", "moe", "--dataset", "folder=own", "--split", "val"]
+    assert command[-2:] == ["--docs", "docs"]
+    quoted = dict(zip(command[7:-2:2], command[8:-2:2], strict=True))
+    assert quoted == dict(zip(options[::2], options[1::2], strict=True))
+
+
+def test_progress_is_for_terminals_alone_and_tells_the_time_to_go(
+    slimpath: Callable[..., Any], tiny_bundle: Path, own: str, monkeypatch: pytest.MonkeyPatch
+):
+    options = ["eval", tiny_bundle, "--dataset", own, "--tasks", "depth", "--at", "width=1", "--workers", 1]
+    assert slimpath(*options).stderr == ""
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    shown = slimpath(*options).stderr
+    assert "evaluate" in shown and "0/2" in shown and "-:--:--" in shown
+
+
+def test_samples_of_which_nothing_can_be_told_are_not_drawn(
+    tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    from slimpath.training import eval_pictures
+    from slimpath.training.eval_data import FileData
+    from slimpath.training.evaluate import Evaluation, run_evaluation
+
+    made: list[list[str]] = []
+
+    def look(found: Evaluation) -> None:
+        made.append([path.name for path in eval_pictures.write_pictures(found, tmp_path / "out")])
+
+    files = FileData("folder", write_folder(tmp_path / "own"))
+    for order in (eval_pictures.ranked, lambda *_: ([], np.zeros(0))):
+        monkeypatch.setattr(eval_pictures, "ranked", order)
+        run_evaluation(tiny_bundle, files=files, tasks=["depth"], progress=False, workers=1, looks=[look])
+    assert made == [["accuracy-flops.png", "samples-depth.png"], ["accuracy-flops.png"]]
+    files_left = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert files_left == ["accuracy-flops.png", "samples-depth.png"]
+
+
+def test_sheet_of_samples_appears_whole_or_not_at_all(
+    tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    from slimpath.training import eval_pictures
+    from slimpath.training.eval_data import FileData
+    from slimpath.training.evaluate import Evaluation, run_evaluation
+
+    def refuse(path: Path, target: Path) -> Path:
+        raise OSError(f"no space left for {target.name}")
+
+    monkeypatch.setattr(eval_pictures, "plot_report", lambda _, path, **__: path)
+    files = FileData("folder", write_folder(tmp_path / "own"))
+    found: list[Evaluation] = []
+    run_evaluation(tiny_bundle, files=files, tasks=["depth"], progress=False, workers=1, looks=[found.append])
+    monkeypatch.setattr(Path, "replace", refuse)
+    with pytest.raises(OSError, match=r"samples-depth\.png"):
+        eval_pictures.write_pictures(found[0], tmp_path / "out")
+    assert list((tmp_path / "out").iterdir()) == []
 
 
 def test_worst_and_best_are_those_of_the_metric(tiny_bundle: Path, tmp_path: Path):

@@ -19,6 +19,8 @@ DOORS: dict[str, tuple[str, ...]] = {
     "export": ("export", "{file}", "--out", "made"),
     "export to one file": ("export", "{file}", "--out", "made", "--to", "standalone"),
     "start of a training": (*SMOKE, "start={file}", "warmup_steps=1", "--out", "made"),
+    "adapt": ("adapt", "{file}", "--data", "rooms:2", "--out", "made"),
+    "eval": ("eval", "{file}", "--scenes", "1", "--write", "made"),
     "merge": ("merge", "{file}", "{file}", "{file}", "--out", "made.safetensors"),
     **{
         f"convert {name}": ("convert", name, "{file}", "made", "--heads", "4", "--top-k", "2", "--image-size", "64x64")

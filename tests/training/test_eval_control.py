@@ -16,7 +16,14 @@ from slimpath.runtime.bundles.manifest import Accuracy, Manifest
 from slimpath.runtime.planning.planner import Planner
 from slimpath.tests.runtime.tiny_bundle import build_tiny_bundle
 from slimpath.training.errors import EvaluationError
-from slimpath.training.eval_control import control_table, controllability, mixtures, quality, with_report
+from slimpath.training.eval_control import (
+    check_control,
+    control_table,
+    controllability,
+    mixtures,
+    quality,
+    with_report,
+)
 from slimpath.training.eval_report import EvalReport
 from slimpath.training.eval_runner import Configuration, configurations
 from slimpath.training.hypervolume import hypervolume
@@ -103,3 +110,28 @@ def test_plans_find_what_a_backend_computed_in_another_precision(manifest: Manif
     rows = [SimpleNamespace(configuration=chosen) for chosen in configurations(manifest, TASKS, grid=True)]
     report = cast(EvalReport, SimpleNamespace(accuracies=lambda: accuracies, rows=rows))
     assert controllability(with_report(manifest, report), [1.0]) == controllability(manifest, [1.0])
+
+
+def test_another_size_is_planned_by_its_own_accuracies(manifest: Manifest):
+    """The first size's are not needed; where some are missing the planner would choose by FLOPs, which is refused."""
+    second_hw = manifest.sizes[1]
+    at_second = [msgspec.structs.replace(accuracy, size_hw=second_hw) for accuracy in manifest.accuracies]
+    chosen = configurations(manifest, TASKS, grid=True)
+    rows = [SimpleNamespace(configuration=one) for one in chosen]
+    report = cast(EvalReport, SimpleNamespace(accuracies=lambda: at_second, rows=rows))
+    measured = with_report(manifest, report)
+    assert {accuracy.size_hw for accuracy in measured.accuracies} == {second_hw}
+    assert controllability(measured, [1.0], second_hw)[0].hypervolume == pytest.approx(0.8**3)
+    assert controllability(measured, [BUDGET], second_hw)[0].plans > 1
+    full = [accuracy for accuracy in at_second if (accuracy.encoder_width, accuracy.top_k) == (1.0, 2)]
+    part = msgspec.structs.replace(manifest, accuracies=tuple(set(at_second) - set(full)))
+    with pytest.raises(EvaluationError, match="had to choose by FLOPs"):
+        controllability(part, [BUDGET], second_hw)
+
+
+def test_control_of_one_task_or_without_fp32_is_refused_before_it_is_measured():
+    with pytest.raises(EvaluationError, match="two tasks that were measured, got depth"):
+        check_control(["depth"], ["fp32"])
+    with pytest.raises(EvaluationError, match="fp32 graphs, of which --precision int8 measures none"):
+        check_control(TASKS, ["int8"])
+    check_control(TASKS, ["fp32", "int8"])

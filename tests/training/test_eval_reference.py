@@ -13,7 +13,7 @@ import pytest
 from slimpath.training.bootstrap import Bootstrap
 from slimpath.training.errors import EvaluationError
 from slimpath.training.eval_measure import Evidence
-from slimpath.training.eval_reference import against
+from slimpath.training.eval_reference import DeltaReport, against, read_references
 from slimpath.training.eval_runner import Configuration
 from slimpath.training.evaluate import Evaluation
 from slimpath.training.metrics import metric_for
@@ -72,6 +72,14 @@ def literal(scores: dict[str, float], single: dict[str, float]) -> float:
     return float(100 * (signs * (m - s) / s).mean())
 
 
+def read(found: Evaluation, paths: list[Path]) -> dict[str, tuple[float, ...]]:
+    return read_references(paths, SOURCE, {task: metric.name for task, metric in found.evidence.metrics.items()})
+
+
+def compare(found: Evaluation, paths: list[Path]) -> DeltaReport:
+    return against(found, read(found, paths))
+
+
 def scores_of(found: Evaluation, width: float) -> dict[str, float]:
     metrics, sums = found.evidence.metrics, found.evidence.sums
     return {task: float(metrics[task].compared(sums[Configuration(task, width, 2, width)].sum(0))) for task in TASKS}
@@ -87,7 +95,7 @@ SINGLE = (
 def test_delta_m_of_seeds_is_that_of_the_formula_with_their_spread(tmp_path: Path):
     found = evaluation()
     paths = [write_reference(tmp_path / f"{seed}.json", values) for seed, values in enumerate(SINGLE)]
-    report = against(found, paths)
+    report = compare(found, paths)
     assert report.tasks == TASKS and [row.encoder_width for row in report.rows] == [0.5, 1.0]
     means = {task: float(np.mean([values[task] for values in SINGLE])) for task in TASKS}
     for row in report.rows:
@@ -105,14 +113,14 @@ def test_delta_m_of_seeds_is_that_of_the_formula_with_their_spread(tmp_path: Pat
 def test_references_may_be_a_file_per_task(tmp_path: Path):
     found = evaluation()
     paths = [write_reference(tmp_path / f"{task}.json", {task: SINGLE[0][task]}) for task in TASKS]
-    (one,) = [row for row in against(found, paths).rows if row.encoder_width == 1.0]
+    (one,) = [row for row in compare(found, paths).rows if row.encoder_width == 1.0]
     assert one.value == pytest.approx(literal(scores_of(found, 1.0), SINGLE[0])) and one.deviation is None
 
 
 def test_model_against_itself_gains_nothing_and_tasks_without_reference_are_named(tmp_path: Path):
     found = evaluation()
     scores = {task: value for task, value in scores_of(found, 1.0).items() if task != "edge"}
-    report = against(found, [write_reference(tmp_path / "same.json", scores)])
+    report = compare(found, [write_reference(tmp_path / "same.json", scores)])
     assert report.left_out == ("edge",) and report.rows[-1].value == pytest.approx(0, abs=1e-9)
 
 
@@ -124,14 +132,17 @@ def test_references_that_cannot_be_compared_are_refused(tmp_path: Path):
         (write_reference(tmp_path / "old.json", SINGLE[0], details={}), "lacks the mIoU of 'saliency'"),
         (write_reference(tmp_path / "zero.json", SINGLE[0] | {"edge": 0.0}), "edge is 0"),
     ]
+    not_read = "is not what `slimpath eval --json` prints"
+    for name, width in (("null", None), ("words", "wide"), ("huge", 10**400)):
+        cases.append((write_reference(tmp_path / f"{name}.json", SINGLE[0], encoder_width=width), not_read))
     for name, text in (("broken", "{"), ("list", "[1]"), ("empty", '{"source": "x", "rows": []}')):
         path = tmp_path / f"{name}.json"
         path.write_text(text)
-        cases.append((path, "is not what `slimpath eval --json` prints"))
+        cases.append((path, not_read))
     for path, message in cases:
         with pytest.raises(EvaluationError, match=message):
-            against(found, [path])
+            read(found, [path])
     whole = write_reference(tmp_path / "whole.json", SINGLE[0])
     part = write_reference(tmp_path / "part.json", {"depth": 1.0})
     with pytest.raises(EvaluationError, match="2 of depth"):
-        against(found, [whole, part])
+        read(found, [whole, part])

@@ -260,6 +260,41 @@ def test_report_becomes_json_table_picture_and_page(report: EvalReport, tmp_path
     assert str(tmp_path) not in page
 
 
+def test_files_of_a_report_appear_whole_or_not_at_all(
+    report: EvalReport, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    (tmp_path / "a.png").write_bytes(b"former")
+    page = write_docs_table(report, tmp_path / "page.md", command="slimpath eval").with_suffix(".md")
+    former = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    renamed: list[str] = []
+
+    def refuse(path: Path, target: Path) -> Path:
+        renamed.append(target.name)
+        raise OSError("no space left")
+
+    monkeypatch.setattr(Path, "replace", refuse)
+    for write in (
+        lambda: report.plot(tmp_path / "a.png"),
+        lambda: write_docs_table(dataclasses.replace(report, bundle="other"), page, command="slimpath eval"),
+    ):
+        with pytest.raises(OSError, match="no space"):
+            write()
+    monkeypatch.setattr(EvalReport, "plot", lambda _, path: path)
+    with pytest.raises(OSError, match="no space"):
+        write_docs_table(dataclasses.replace(report, bundle="other"), page, command="slimpath eval")
+    assert renamed == ["a.png", "page.png", "page.md"]
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == former
+
+
+def test_further_figures_are_those_of_the_widest_row_wherever_it_stands(report: EvalReport, tmp_path: Path):
+    turned = dataclasses.replace(report, rows=tuple(reversed(report.rows)), at=("width=1", "width=0.5"))
+    for task in report.tasks:
+        assert turned.widest(task).configuration == Configuration(task, 1.0, 2, 1.0)
+    page = write_docs_table(turned, tmp_path / "page.md", command="slimpath eval").read_text()
+    (row,) = [row for row in report.rows if row.configuration == Configuration("depth", 1.0, 2, 1.0)]
+    assert f"| depth | absrel {row.details['absrel']:.3g}, " in page
+
+
 def test_claims_hold_and_fail_with_their_intervals(report: EvalReport):
     good, doubtful, bad = Interval(0.5, 0.3, 0.7), Interval(0.25, 0.1, 0.4), Interval(-0.2, -0.3, -0.1)
     row = report.rows[0]

@@ -139,6 +139,14 @@ def test_saliency_probability_passes_no_second_sigmoid():
     assert 0.2 < found["threshold"] <= 0.9
 
 
+def test_picture_without_a_label_of_saliency_is_no_image_of_its_means():
+    truth, answer = np.array([[1, 0]], np.uint8), np.array([[0.1, 0.2]], np.float32)
+    alone = SaliencyF().sums(answer, truth)
+    nothing = SaliencyF().sums(answer, np.full((1, 2), 255, np.uint8))
+    assert nothing.shape == alone.shape and not nothing.any()
+    assert SaliencyF().compared(alone + nothing) == SaliencyF().compared(alone)
+
+
 @given(share=st.floats(0.01, 0.99))
 @settings(max_examples=20, deadline=None)
 def test_all_positive_answer_has_the_f_of_its_density(share: float):

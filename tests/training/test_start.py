@@ -13,7 +13,7 @@ import torch
 
 from slimpath.models import MultiTaskModel, build_preset, load_checkpoint, save_checkpoint
 from slimpath.models.config import HeadConfig
-from slimpath.training.config import Stage
+from slimpath.training.config import Stage, preset, with_overrides
 from slimpath.training.errors import ConfigError
 from slimpath.training.run_train import train
 from slimpath.training.trainer import Trainer
@@ -105,6 +105,14 @@ def test_adapters_alone_learn_and_go_on_to_after_an_interruption(start: Path, tm
     assert {"adapters", "routers", "heads"} <= {name.split(".")[0] for name in moved}
     frozen = ("attn.qkv", "attn.proj", "mlp.up", "mlp.down")
     assert not [name for name in moved if name.endswith(frozen) or ".experts.up." in name or ".experts.down." in name]
+
+
+def test_adapters_alone_are_refused_without_a_start_or_without_adapters(start: Path):
+    """What is frozen would be random, or nothing would be left that adapts."""
+    with pytest.raises(ConfigError, match=r"adapters_only=true leaves the big products .* start="):
+        with_overrides(preset("smoke"), ["model=m3lora_micro", "adapters_only=true"])
+    with pytest.raises(ConfigError, match="needs a network with adapters, and m3vit_micro has none"):
+        fresh(start, adapters_only=True)
 
 
 def test_another_network_is_refused_by_what_differs(start: Path):

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from ..errors import TrainingError
 
-__all__ = ["AdaptError"]
+__all__ = ["WITHOUT_LABELS", "AdaptError"]
+
+WITHOUT_LABELS = "say --no-labels to learn from the original alone"
+"""How to go on where labels do not do."""
 
 
 class AdaptError(TrainingError):

@@ -23,8 +23,10 @@ from ..bootstrap import Bootstrap, Interval
 from ..data import SampleSource
 from ..metrics import Metric, metric_for
 from ..placed import Placed
+from ..tasks import IGNORED_CLASS
+from .errors import WITHOUT_LABELS, AdaptError
 
-__all__ = ["WidthRow", "measure"]
+__all__ = ["WidthRow", "check_judged", "measure"]
 
 _IMAGES = 8  # of one call
 Sums = dict[tuple[str, str, float], np.ndarray]  # (network, task, width) -> [I, S]
@@ -42,6 +44,32 @@ class WidthRow:
     before: Interval
     after: Interval
     gain: Interval
+
+
+def check_judged(
+    held: SampleSource, heads: Sequence[HeadConfig], size_hw: tuple[int, int], preprocessing: Preprocessing
+) -> None:
+    """Refuse labels that no value can be told by; it reads as many pictures as it takes, mostly one.
+
+    Raises:
+        AdaptError: a task has no label anywhere in `held`.
+    """
+    placed, left = Placed(held, [head.name for head in heads], size_hw, preprocessing), list(heads)
+    for number in range(len(placed)):
+        sample = placed[number]
+        left = [head for head in left if not _says_something(head.kind, np.asarray(sample[head.name]))]
+        if not left:
+            return
+    raise AdaptError(
+        f"no pixel of the {len(held)} held-out pictures has a label of {', '.join(head.name for head in left)}",
+        hint=WITHOUT_LABELS,
+    )
+
+
+def _says_something(kind: str, truth: np.ndarray) -> bool:
+    """Whether a label has a value anywhere."""
+    nothing = IGNORED_CLASS if kind in ("classes", "probability", "image_classes") else 0
+    return bool((truth != nothing).any())
 
 
 def measure(

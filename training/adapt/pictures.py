@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,13 +26,13 @@ from ..data import SampleSource
 from ..datasets import LAYOUTS, open_dataset
 from ..datasets.files import FileDataset
 from ..errors import DataError
-from ..eval_data import ROOM_TASKS
+from ..eval_data import ROOM_TASKS, other_classes
 from ..eval_rooms import FIRST_EVALUATION_SEED
-from ..merging.pictures import PICTURE_SUFFIXES, rooms
+from ..merging.pictures import PICTURE_SUFFIXES, picture_files, room_count, rooms
 from ..placed import Subset
 from ..run_train import room_classes
 from ..tasks import TASK_KINDS
-from .errors import AdaptError
+from .errors import WITHOUT_LABELS, AdaptError
 
 __all__ = ["AdaptData", "Blank", "open_data"]
 
@@ -40,17 +41,22 @@ FIRST_TRAINING_SEED = 8_000_000
 
 _HELD_OUT = 5  # one picture in so many
 _SHOWN = 5
-_ALONE = "say --no-labels to learn from the original alone"
 
 
 @dataclass(frozen=True)
 class AdaptData:
-    """Pictures to train on and to judge on; `labelled`: their samples hold the ground truth of every task."""
+    """Pictures to train on and to judge on.
+
+    Args:
+        labelled: their samples hold the ground truth of every task.
+        names_sha256: of the names of the files that are trained and judged on; None where no files are.
+    """
 
     name: str
     trained: SampleSource
     held: SampleSource
     labelled: bool
+    names_sha256: str | None = None
 
 
 class PictureFiles:
@@ -123,15 +129,12 @@ def open_data(
 
 
 def _rooms(text: str, heads: Sequence[HeadConfig], size_hw: tuple[int, int], held: int, labelled: bool) -> AdaptData:
-    count = text.removeprefix("rooms:")
-    if not count.isdecimal() or not 1 <= int(count) <= 1_000_000:
-        raise AdaptError(f"rooms:N needs a number of rooms from 1 to 1000000, got '{text}'", hint="say rooms:600")
+    count = room_count(text, AdaptError, hint="say rooms:600")
     if labelled:
         _check_tasks(heads, ROOM_TASKS, text)
         _check_classes(heads, room_classes(), (), text)
     trained, judged = (
-        rooms(many, size_hw, first)
-        for many, first in ((int(count), FIRST_TRAINING_SEED), (held, FIRST_EVALUATION_SEED))
+        rooms(many, size_hw, first) for many, first in ((count, FIRST_TRAINING_SEED), (held, FIRST_EVALUATION_SEED))
     )
     return AdaptData(text, trained, judged, labelled)
 
@@ -150,10 +153,13 @@ def _dataset(layout: str, root: Path, heads: Sequence[HeadConfig], labelled: boo
         if "is missing: the layout" not in str(error):
             raise
         judged = train
-    names = {item.name for item in train.items}
-    if names.isdisjoint(item.name for item in judged.items):
-        return AdaptData(name, train, judged, labelled)
-    return _split(name, train, [item.name for item in train.items], labelled)
+    names = [item.name for item in train.items]
+    pictures = {item.image for item in train.items}  # names may be numbers that begin anew in each split
+    if not pictures.isdisjoint(item.image for item in judged.items):
+        return _split(name, train, names, labelled)
+    if labelled:
+        _check_classes(heads, judged.classes, judged.counted, f"{name}, split val,")
+    return AdaptData(name, train, judged, labelled, _digest(names, [item.name for item in judged.items]))
 
 
 def _folder(folder: Path) -> AdaptData:
@@ -162,7 +168,7 @@ def _folder(folder: Path) -> AdaptData:
             f"expected a folder of pictures, LAYOUT=DIR or rooms:N, got '{folder}'",
             hint=f"layouts are {', '.join(LAYOUTS)}",
         )
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in PICTURE_SUFFIXES and path.is_file())
+    paths = picture_files(folder)
     if not paths:
         raise AdaptError(
             f"{folder} holds no picture", hint=f"files must end with {', '.join(sorted(PICTURE_SUFFIXES))}"
@@ -194,19 +200,26 @@ def _split(name: str, source: SampleSource | FileDataset, names: Sequence[str], 
     last = max(min(places), 1 / _HELD_OUT) if max(places) > 1 / _HELD_OUT else min(places)
     held = [number for number, place in enumerate(places) if place <= last]
     trained = [number for number, place in enumerate(places) if place > last]
-    return AdaptData(name, Subset(source, trained), Subset(source, held), labelled)
+    digest = _digest([names[number] for number in trained], [names[number] for number in held])
+    return AdaptData(name, Subset(source, trained), Subset(source, held), labelled, digest)
+
+
+def _digest(trained: Sequence[str], held: Sequence[str]) -> str:
+    """What tells these pictures from others, wherever they lie."""
+    return hashlib.sha256(json.dumps([sorted(trained), sorted(held)]).encode()).hexdigest()
 
 
 def _check_tasks(heads: Sequence[HeadConfig], labelled: Sequence[str], name: str) -> None:
     if missing := [head.name for head in heads if head.name not in labelled or TASK_KINDS.get(head.name) != head.kind]:
-        raise AdaptError(f"labels are needed for every task, {name} has none for {', '.join(missing)}", hint=_ALONE)
+        raise AdaptError(
+            f"labels are needed for every task, {name} has none for {', '.join(missing)}", hint=WITHOUT_LABELS
+        )
 
 
 def _check_classes(
     heads: Sequence[HeadConfig], classes: Mapping[str, int], counted: Collection[str], name: str
 ) -> None:
-    """Refuse other classes than the network's; where labels were counted the last classes may not occur."""
+    """Refuse other classes than the network's."""
     for head in heads:
-        known = classes.get(head.name, head.channels)
-        if known > head.channels or (known < head.channels and head.name not in counted):
-            raise AdaptError(f"'{head.name}' has {head.channels} classes, {name} labels {known}", hint=_ALONE)
+        if (known := other_classes(head.name, head.channels, classes, counted)) is not None:
+            raise AdaptError(f"'{head.name}' has {head.channels} classes, {name} labels {known}", hint=WITHOUT_LABELS)

@@ -15,7 +15,7 @@ from ..files import write_json
 from ..journal import counting_bar
 from .config import AdaptConfig
 from .errors import AdaptError
-from .measuring import WidthRow, measure
+from .measuring import WidthRow, check_judged, measure
 from .network import Original, load_original
 from .pictures import AdaptData, open_data
 from .trainer import AdaptTrainer
@@ -102,6 +102,8 @@ def adapt(
     spec = preprocessing(original.metadata)
     settings = _settings(original, data, config)
     _check_target(out, settings)
+    if data.labelled:
+        check_judged(data.held, original.model.config.tasks, original.model.config.image_hw, spec)
     with counting_bar("order units", min(config.calibration, len(data.trained)), progress) as advance:
         trainer = AdaptTrainer(original, config, data, spec, out, advance)
     if trainer.state_file.exists():
@@ -112,6 +114,7 @@ def adapt(
     rows: list[WidthRow] = []
     if trainer.finished:
         model = trainer.result()
+        _write_checkpoint(trainer, model, settings)  # first: whatever happens to the report, the training is kept
         with counting_bar("measure", len(data.held), progress) as advance:
             rows = measure(
                 original.model,
@@ -123,7 +126,7 @@ def adapt(
                 labelled=data.labelled,
                 advance=advance,
             )
-        _write_result(trainer, model, settings, rows, out)
+        _write_report(trainer, settings, rows)
     return Adapted(
         checkpoint=trainer.checkpoint_file if trainer.finished else None,
         report=out / REPORT_FILE if trainer.finished else None,
@@ -149,6 +152,7 @@ def _settings(original: Original, data: AdaptData, config: AdaptConfig) -> dict[
             "labels": data.labelled,
             "trained": len(data.trained),
             "held_out": len(data.held),
+            "names_sha256": data.names_sha256,
         },
         "settings": json.loads(json.dumps(config.to_json())),
     }
@@ -171,9 +175,7 @@ def _check_target(out: Path, settings: Mapping[str, Any]) -> None:
         )
 
 
-def _write_result(
-    trainer: AdaptTrainer, model: MultiTaskModel, settings: Mapping[str, Any], rows: list[WidthRow], out: Path
-) -> None:
+def _write_checkpoint(trainer: AdaptTrainer, model: MultiTaskModel, settings: Mapping[str, Any]) -> None:
     original = trainer.adapted
     provenance = {
         "adapted_by": "slimpath adapt",
@@ -182,6 +184,9 @@ def _write_result(
         "began_as": original.metadata.get("provenance", {}),
     }
     save_checkpoint(trainer.checkpoint_file, model, {**original.metadata, "provenance": provenance})
+
+
+def _write_report(trainer: AdaptTrainer, settings: Mapping[str, Any], rows: list[WidthRow]) -> None:
     training: TrainConfig = trainer.config
     document = {
         **settings,
@@ -189,4 +194,4 @@ def _write_result(
         "minutes": round(trainer.minutes, 2),
         "widths": [asdict(row) for row in rows],
     }
-    write_json(out / REPORT_FILE, document)
+    write_json(trainer.out / REPORT_FILE, document)

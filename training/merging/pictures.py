@@ -19,16 +19,27 @@ from ...runtime.bundles.manifest import Preprocessing
 from ...runtime.imaging.preprocess import preprocess
 from ..config import DataConfig
 from ..data import RenderedRooms, SampleSource, class_frequencies, stack_targets
+from ..errors import TrainingError
 from ..losses import class_weights
 from ..run_train import room_classes
 from ..tasks import TASK_KINDS
 from .errors import MergeError
 
-__all__ = ["FIRST_SEED", "PICTURE_SUFFIXES", "LabelledPictures", "Pictures", "open_pictures", "rooms"]
+__all__ = [
+    "FIRST_SEED",
+    "PICTURE_SUFFIXES",
+    "LabelledPictures",
+    "Pictures",
+    "open_pictures",
+    "picture_files",
+    "room_count",
+    "rooms",
+]
 
 FIRST_SEED = 7_000_000
 """Of rooms rendered for a merge: below are those of trainings, from 10,000,000 on those of evaluations."""
 
+_MOST_ROOMS = 1_000_000  # seeds of merges, adaptations and evaluations lie further apart than that
 _KEPT = 256  # prepared pictures in memory: 150 MB at 224 x 224
 
 
@@ -100,6 +111,19 @@ def rooms(count: int, size_hw: tuple[int, int], first_seed: int = FIRST_SEED) ->
     return RenderedRooms(DataConfig(first_seed=first_seed, scenes=count, render_hw=size_hw))
 
 
+def room_count(text: str, refusal: type[TrainingError], hint: str) -> int:
+    """N of "rooms:N"; raises `refusal` where that is no number of rooms."""
+    count = text.removeprefix("rooms:")
+    if not count.isdecimal() or not 1 <= int(count) <= _MOST_ROOMS:
+        raise refusal(f"rooms:N needs a number of rooms from 1 to {_MOST_ROOMS}, got '{text}'", hint=hint)
+    return int(count)
+
+
+def picture_files(folder: Path) -> list[Path]:
+    """The picture files of a folder and of the folders in it, in order."""
+    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in PICTURE_SUFFIXES and path.is_file())
+
+
 def open_pictures(
     text: str, heads: Sequence[HeadConfig], size_hw: tuple[int, int], spec: Preprocessing, *, labelled: bool
 ) -> Pictures:
@@ -108,11 +132,9 @@ def open_pictures(
     Raises:
         MergeError: none of these; or labels are needed and the pictures have none.
     """
-    kind, colon, count = text.partition(":")
-    if kind == "rooms" and colon:
-        if not count.isdecimal() or not 1 <= int(count) <= 1_000_000:
-            raise MergeError(f"rooms:N needs a number of rooms from 1 to 1000000, got '{text}'", hint="say rooms:64")
-        return _of_samples(rooms(int(count), size_hw), heads, size_hw, spec, text, labelled)
+    if text.startswith("rooms:"):
+        count = room_count(text, MergeError, hint="say rooms:64")
+        return _of_samples(rooms(count, size_hw), heads, size_hw, spec, text, labelled)
     folder = Path(text)
     if not folder.is_dir():
         raise MergeError(f"expected a folder of pictures or rooms:N, got '{text}'", hint="say rooms:64")
@@ -123,7 +145,7 @@ def open_pictures(
             f"atlas learns on labelled pictures, got the plain folder {folder}",
             hint="say rooms:64, give a folder of rendered rooms, or take adamerging, which needs no labels",
         )
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in PICTURE_SUFFIXES and path.is_file())
+    paths = picture_files(folder)
     return Pictures(len(paths), lambda number: _read(paths[number]), size_hw, spec, f"{folder.resolve().name}/")
 
 

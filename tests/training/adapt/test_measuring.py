@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,8 @@ from slimpath.models.heads import answer
 from slimpath.runtime.bundles.manifest import Preprocessing
 from slimpath.tests.training.adapt.conftest import TASKS, full_width
 from slimpath.tests.training.conftest import ToyRooms
-from slimpath.training.adapt.measuring import as_truth, measure
+from slimpath.training.adapt.errors import AdaptError
+from slimpath.training.adapt.measuring import as_truth, check_judged, measure
 from slimpath.training.metrics import metric_for
 
 LETTERBOX = Preprocessing("letterbox", (0.5,) * 3, (0.5,) * 3, pad_rgb=(0, 0, 0))  # type: ignore[arg-type]
@@ -64,6 +66,27 @@ def test_decoders_that_were_swapped_are_judged_by_the_published_ones() -> None:
     new = full_width("vit_micro", (replace(linear, decoder="native"),), seed=3)
     rows = measure(old, new, ToyRooms(8), STRETCH, (1.0,), NAMES, labelled=False)
     assert rows[0].before.value == 1
+
+
+class LabelledFrom(ToyRooms):
+    """Four rooms of which only those from a number on have a label of `task`."""
+
+    def __init__(self, task: str, first: int) -> None:
+        super().__init__(4)
+        self.task, self.first = task, first
+
+    def __getitem__(self, index: int, /) -> dict[str, Any]:
+        sample = super().__getitem__(index)
+        if index < self.first:
+            sample[self.task] = np.full_like(sample[self.task], 0 if self.task == "depth" else 255)
+        return sample
+
+
+@pytest.mark.parametrize("task", ["semseg", "depth", "edge"])
+def test_a_task_without_any_label_is_refused(task: str) -> None:
+    check_judged(LabelledFrom(task, 3), TASKS, (32, 32), LETTERBOX)
+    with pytest.raises(AdaptError, match=f"no pixel of the 4 held-out pictures has a label of {task}; say --no-labels"):
+        check_judged(LabelledFrom(task, 4), TASKS, (32, 32), LETTERBOX)
 
 
 def test_answers_take_the_form_of_labels() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from slimpath.models import HeadConfig
 from slimpath.tests.training.conftest import ToyRooms
-from slimpath.tests.training.datasets.conftest import picture, write_list, write_picture, write_png
+from slimpath.tests.training.datasets.conftest import mtan, picture, write_list, write_picture, write_png
 from slimpath.training.adapt.errors import AdaptError
 from slimpath.training.adapt.pictures import FIRST_TRAINING_SEED, Blank, open_data
 from slimpath.training.errors import DataError
@@ -73,6 +73,47 @@ def test_split_val_is_what_is_judged_on(tmp_path: Path) -> None:
     (root / "val.txt").unlink()
     data = open_data(f"folder={root}", [SEMSEG], SIZE)  # no such split: some of the training's are held out
     assert (len(data.trained), len(data.held)) == (2, 1)
+
+
+@pytest.mark.parametrize("labels", [None, False])
+def test_split_val_of_numbered_files_is_what_is_judged_on(tmp_path: Path, labels: bool | None) -> None:
+    """Pictures of both splits have the same names there, from 0 on."""
+    root = mtan(tmp_path / "cityscapes", "label_7", normals=False)
+    shown = picture(9)
+    np.save(root / "val" / "image" / "0.npy", (shown / 255).astype(np.float32))
+    data = open_data(f"mtan={root}", [HeadConfig("semseg", "classes", 7), DEPTH], SIZE, labels=labels)
+    assert (len(data.trained), len(data.held), data.labelled) == (3, 1, labels is None)
+    assert np.array_equal(data.held[0]["image"], shown)
+    (root / "val").rename(root / "test")
+    data = open_data(f"mtan={root}", [DEPTH], SIZE, labels=labels)
+    assert len(data.trained) + len(data.held) == 3
+
+
+def test_classes_that_only_the_split_val_has_are_refused_before_anything_is_trained(tmp_path: Path) -> None:
+    root = write_folder(tmp_path / "mine")
+    write_list(root / "train.txt", ["p0", "p1", "p2"])
+    write_list(root / "val.txt", ["p7", "p8"])
+    write_png(root / "semseg" / "p8.png", np.full(picture(8).shape[:2], 7, np.uint8))
+    with pytest.raises(AdaptError, match="'semseg' has 3 classes, folder, mine/, split val, labels 8"):
+        open_data(f"folder={root}", [SEMSEG], SIZE)
+    assert open_data(f"folder={root}", [SEMSEG], SIZE, labels=False).held
+
+
+def test_exchanged_pictures_are_told_apart_wherever_they_lie(tmp_path: Path) -> None:
+    def digest(name: str, pictures: list[str]) -> str | None:
+        for number, file in enumerate(pictures):
+            write_picture(tmp_path / name / "photos" / file, picture(number))
+        return open_data(str(tmp_path / name / "photos"), [DEPTH], SIZE).names_sha256
+
+    first = digest("here", ["a.png", "b.png", "c.png"])
+    assert first == digest("there", ["c.png", "a.png", "b.png"]) != digest("elsewhere", ["a.png", "b.png", "d.png"])
+    root = write_folder(tmp_path / "mine")
+    write_list(root / "train.txt", ["p0", "p1", "p2"])
+    found = set()
+    for judged in ("p7", "p8"):
+        write_list(root / "val.txt", [judged])
+        found.add(open_data(f"folder={root}", [SEMSEG], SIZE).names_sha256)
+    assert len(found) == 2 and None not in found
 
 
 def test_labels_can_be_left_alone_or_asked_for(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -32,6 +33,14 @@ METADATA = {
 }
 LINEAR = HeadConfig("label", "image_classes", 3, decoder="linear")
 SETR = HeadConfig("depth", "depth", 1, decoder="setr_pup", stream=(8,), log_depth=False)
+
+
+class Blind(ToyRooms):
+    """Rooms whose depth nobody measured."""
+
+    def __getitem__(self, index: int, /) -> dict[str, Any]:
+        sample = super().__getitem__(index)
+        return {**sample, "depth": np.zeros_like(sample["depth"])}
 
 
 def adapted(folder: Path, model: MultiTaskModel, data: AdaptData = DATA, **changes: Any) -> Adapted:
@@ -91,7 +100,7 @@ def test_config_offers_the_widths_and_metadata_says_where_it_comes_from(done: Ad
 def test_report_and_settings_lie_beside_the_checkpoint(done: Adapted, folder: Path) -> None:
     report = json.loads((folder / "out" / "report.json").read_text())
     assert report["settings"]["importance"] == "fisher" and report["training"]["distill_weight"] == 1
-    assert report["data"] == {"name": "toy", "labels": False, "trained": 12, "held_out": 4}
+    assert report["data"] == {"name": "toy", "labels": False, "trained": 12, "held_out": 4, "names_sha256": None}
     assert [row["after"]["value"] for row in report["widths"]] == [row.after.value for row in done.rows]
     assert str(folder) not in json.dumps(report)
     assert {"adapt.json", "config.json", "log.csv"} <= {path.name for path in (folder / "out").iterdir()}
@@ -117,6 +126,31 @@ def test_finished_adaptation_is_read_again_and_another_one_refused(done: Adapted
     assert all(torch.equal(value, after[name]) for name, value in before.items())
     with pytest.raises(ResumeError, match=r"holds another adaptation \(other settings\)"):
         adapted(folder, full_width(), lr=1e-5)
+    with pytest.raises(ResumeError, match=r"holds another adaptation \(other data\)"):
+        adapted(folder, full_width(), replace(DATA, names_sha256="of as many others"))
+
+
+def test_training_is_kept_where_measuring_fails_and_a_repeat_measures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, out = full_width("vit_micro", TASKS[1:2], image_hw=(32, 32)), tmp_path / "out"
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("slimpath.training.adapt.run.measure", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+        adapted(tmp_path, model, steps=2)
+    kept, _ = load_checkpoint(out / "model.safetensors")
+    assert kept.config.widths == HALVES and not (out / "report.json").exists()
+    done = adapted(tmp_path, model, steps=2)
+    assert done.finished and len(done.rows) == 2 and (out / "report.json").is_file()
+    again = load_checkpoint(out / "model.safetensors")[0].state_dict()
+    assert all(torch.equal(value, again[name]) for name, value in kept.state_dict().items())
+
+
+def test_labels_that_cannot_judge_are_refused_before_anything_is_written(tmp_path: Path) -> None:
+    model = full_width("vit_micro", TASKS[1:2], image_hw=(32, 32))
+    unlabelled = replace(DATA, held=Blind(4), labelled=True)
+    with pytest.raises(AdaptError, match="no pixel of the 4 held-out pictures has a label of depth"):
+        adapted(tmp_path, model, unlabelled, steps=1)
+    assert not (tmp_path / "out").exists()
 
 
 def test_interrupted_adaptation_goes_on_as_if_nothing_had_happened(tmp_path: Path) -> None:

@@ -17,11 +17,13 @@ from slimpath.runtime.tasks import TaskSpec
 from slimpath.tests.runtime import tiny_bundle
 from slimpath.tests.training.datasets.conftest import write_list, write_npy, write_picture
 from slimpath.training.datasets import open_dataset
+from slimpath.training.datasets.folder import PlainFolder
 from slimpath.training.errors import DataError, EvaluationError
 from slimpath.training.eval_data import FileData, judged_files
 from slimpath.training.eval_report import EvalReport
 from slimpath.training.evaluate import evaluate_bundle
 from slimpath.training.metrics import EdgeF, metric_for
+from slimpath.training.tasks import IGNORED_CLASS
 
 SIZE_HW = (32, 48)  # the tiny bundle's first; the pictures are 20 x 28
 NYUD = ("semseg", "depth", "normals", "edge")
@@ -182,6 +184,16 @@ def test_task_without_a_single_label_is_refused(bundles: dict[str, Path], plain:
         write_npy(plain / f"depth/{name}.npy", np.zeros((20, 28), np.float32))
     with pytest.raises(EvaluationError, match="no pixel has a label of 'depth'"):
         judge(bundles["folder"], FileData("folder", plain))
+
+
+@pytest.mark.parametrize("task", ["edge", "saliency"])
+def test_probabilities_without_a_single_label_are_refused(
+    task: str, bundles: dict[str, Path], plain: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Their F-measure of nothing is 0, which no value of nothing may look like."""
+    monkeypatch.setattr(PlainFolder, "read_label", lambda *_: np.full((20, 28), IGNORED_CLASS, np.uint8))
+    with pytest.raises(EvaluationError, match=f"no pixel has a label of '{task}'"):
+        judge(bundles["folder"], FileData("folder", plain), tasks=[task])
 
 
 def test_chosen_configurations_alone_are_measured(bundles: dict[str, Path], plain: Path):
