@@ -10,9 +10,7 @@ else has seen. `--quick` sees that it works: few steps, nothing written.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -22,7 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from merging_suite import BATCH, SIZE_HW, TASKS, TESTING, TRAINING, Size, metrics, rooms, short, trained
+from merging_suite import BATCH, SIZE_HW, TASKS, TESTING, TRAINING, Size, metrics, rooms, seed_once, short, trained
 from method import machine, table
 from page import put_figures
 
@@ -36,7 +34,6 @@ from slimpath.training.adapt.run import adapt
 from slimpath.training.adapt.trainer import in_order
 from slimpath.training.augment import AugmentConfig
 from slimpath.training.placed import Subset
-from slimpath.training.synthrooms import RENDERER_VERSION
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE, RAW = ROOT / "docs" / "adapt.md", ROOT / "docs" / "measured" / "adapt.json"
@@ -167,23 +164,8 @@ def page_text(seeds: Sequence[dict[str, Any]], plan: Plan) -> str:
 
 
 def done(plan: Plan, seed: int, cache: Path) -> dict[str, Any]:
-    """What a seed gives; one that an interrupted run had finished is read from its folder."""
-    name = hashlib.sha256(json.dumps([asdict(plan), seed, RENDERER_VERSION]).encode()).hexdigest()[:12]
-    kept = cache / f"adapt-seed{seed}-{name}.json"
-    if kept.exists():
-        return json.loads(kept.read_text(encoding="utf-8"))
-    started, used = time.monotonic(), time.process_time()
-
-    def say(what: str) -> None:
-        print(f"[{time.monotonic() - started:5.0f} s] seed {seed}: {what}", file=sys.stderr, flush=True)
-
-    with tempfile.TemporaryDirectory(prefix="slimpath-adapt-") as folder:
-        found = {"values": one_seed(plan, seed, cache, Path(folder), say)}
-    document = {**found, "cpu_s": round(time.process_time() - used)}
-    temporary = kept.with_suffix(".tmp")
-    temporary.write_text(json.dumps(document), encoding="utf-8")
-    temporary.replace(kept)
-    return document
+    """What a seed gives, measured once."""
+    return seed_once(cache, "adapt", plan, seed, lambda work, say: {"values": one_seed(plan, seed, cache, work, say)})
 
 
 def main() -> None:

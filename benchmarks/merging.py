@@ -9,9 +9,7 @@ that it works: few steps, nothing written.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -34,6 +32,7 @@ from merging_suite import (
     metrics,
     rooms,
     scores,
+    seed_once,
     short,
     trained,
 )
@@ -46,7 +45,6 @@ from slimpath.training.data import SampleSource
 from slimpath.training.merging import Family, MergeConfig, Source, load_family, merge_family
 from slimpath.training.merging.pictures import LabelledPictures
 from slimpath.training.merging.vectors import cosines
-from slimpath.training.synthrooms import RENDERER_VERSION
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE, RAW = ROOT / "docs" / "merging.md", ROOT / "docs" / "merging.json"
@@ -171,23 +169,8 @@ def main() -> None:
 
 
 def done(size: Size, seed: int, cache: Path) -> dict[str, Any]:
-    """What a seed gives; one that an interrupted run had finished is read from its folder."""
-    name = hashlib.sha256(json.dumps([asdict(size), seed, RENDERER_VERSION]).encode()).hexdigest()[:12]
-    kept = cache / f"seed{seed}-{name}.json"
-    if kept.exists():
-        return json.loads(kept.read_text(encoding="utf-8"))
-    started, used = time.monotonic(), time.process_time()
-
-    def say(what: str) -> None:
-        print(f"[{time.monotonic() - started:5.0f} s] seed {seed}: {what}", file=sys.stderr, flush=True)
-
-    with tempfile.TemporaryDirectory(prefix="slimpath-merging-") as folder:
-        found = one_seed(size, seed, cache, Path(folder), say)
-    found["cpu_s"] = round(time.process_time() - used)
-    temporary = kept.with_suffix(".tmp")
-    temporary.write_text(json.dumps(found), encoding="utf-8")
-    temporary.replace(kept)
-    return found
+    """What a seed gives, measured once."""
+    return seed_once(cache, "merging", size, seed, lambda work, say: one_seed(size, seed, cache, work, say))
 
 
 if __name__ == "__main__":

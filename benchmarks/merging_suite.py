@@ -5,10 +5,15 @@ Rooms are those of SynthRooms. Axes: I images, S sums of a metric.
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,7 +25,7 @@ from slimpath.training.config import DataConfig, Stage, TrainConfig
 from slimpath.training.data import SampleSource, normalise
 from slimpath.training.metrics import Metric, metric_for
 from slimpath.training.run_train import train
-from slimpath.training.synthrooms import CLASSES
+from slimpath.training.synthrooms import CLASSES, RENDERER_VERSION
 from slimpath.training.synthrooms.cache import RoomShards, render_to_shards
 
 TASKS = ("semseg", "depth", "edge")
@@ -76,6 +81,38 @@ def trained(
         save_every=1_000_000,
     )
     return train(config, out, progress=False, resume=False, source=source).checkpoint
+
+
+def seed_once(
+    cache: Path,
+    name: str,
+    settings: Any,
+    seed: int,
+    measure: Callable[[Path, Callable[[str], None]], dict[str, Any]],
+) -> dict[str, Any]:
+    """What a seed gives, and the CPU time it took, `cpu_s`; one that an interrupted run had finished is read.
+
+    Args:
+        name: of the benchmark, whose seeds lie in `cache` beside those of others.
+        settings: a dataclass; with others it is another run.
+        measure: (a folder for the time being, what is told what comes next) -> the figures.
+    """
+    key = hashlib.sha256(json.dumps([asdict(settings), seed, RENDERER_VERSION]).encode()).hexdigest()[:12]
+    kept = cache / f"{name}-seed{seed}-{key}.json"
+    if kept.exists():
+        return json.loads(kept.read_text(encoding="utf-8"))
+    started, used = time.monotonic(), time.process_time()
+
+    def say(what: str) -> None:
+        print(f"[{time.monotonic() - started:5.0f} s] seed {seed}: {what}", file=sys.stderr, flush=True)
+
+    with tempfile.TemporaryDirectory(prefix=f"slimpath-{name}-") as folder:
+        found = measure(Path(folder), say)
+    found["cpu_s"] = round(time.process_time() - used)
+    temporary = kept.with_suffix(".tmp")
+    temporary.write_text(json.dumps(found), encoding="utf-8")
+    temporary.replace(kept)
+    return found
 
 
 def metrics() -> dict[str, Metric]:

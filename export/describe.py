@@ -13,11 +13,10 @@ from ..models.swin_config import STAGES, SwinConfig
 from ..models.taskexpert import write_hidden
 from ..models.widths import kept, merged_widths
 from ..runtime.bundles.manifest import Cost, EncoderSpec, ExpertPaths, Preprocessing, RouterSpec
+from ..runtime.imaging.preprocess import IMAGENET_MEAN, IMAGENET_STD
 from ..runtime.tasks import TaskSpec
 from .errors import ExportError
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
 _UNITS = {
     "classes": "class id",
     "depth": "m",

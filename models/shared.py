@@ -29,6 +29,14 @@ def low_rank(inputs: int, outputs: int, rank: int) -> LowRank | None:
     return LowRank(inputs, outputs, rank) if rank else None
 
 
+def narrow_adapters_(up: LowRank | None, outputs: int, down: LowRank | None, inputs: int) -> None:
+    """Cut what a product to the kept units gives, and what the product back from them takes."""
+    if up is not None:
+        up.narrow_outputs_(outputs)
+    if down is not None:
+        down.narrow_inputs_(inputs)
+
+
 class SharedAttention(SlimAttention):
     """`SlimAttention` with shared adapters on its first and its last product.
 
@@ -64,10 +72,7 @@ class SharedAttention(SlimAttention):
     def narrow_(self, width: float) -> None:
         super().narrow_(width)
         units = self.heads * self.head_dim
-        if self.qkv_shared is not None:
-            self.qkv_shared.narrow_outputs_(3 * units)
-        if self.proj_shared is not None:
-            self.proj_shared.narrow_inputs_(units)
+        narrow_adapters_(self.qkv_shared, 3 * units, self.proj_shared, units)
 
 
 class SharedMlp(SlimMlp):
@@ -124,10 +129,7 @@ class SharedMlp(SlimMlp):
 
     def narrow_(self, width: float) -> None:
         super().narrow_(width)
-        if self.up_shared is not None:
-            self.up_shared.narrow_outputs_(self.hidden)
-        if self.down_shared is not None:
-            self.down_shared.narrow_inputs_(self.hidden)
+        narrow_adapters_(self.up_shared, self.hidden, self.down_shared, self.hidden)
 
 
 class SharedExperts(SlimExperts):
@@ -166,7 +168,4 @@ class SharedExperts(SlimExperts):
 
     def narrow_(self, width: float) -> None:
         super().narrow_(width)
-        if self.up_shared is not None:
-            self.up_shared.narrow_outputs_(self.hidden)
-        if self.down_shared is not None:
-            self.down_shared.narrow_inputs_(self.hidden)
+        narrow_adapters_(self.up_shared, self.hidden, self.down_shared, self.hidden)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from .adapters import LowRank
 from .layers import linear_init, narrow_parameters_, prefix
-from .shared import Parts
+from .shared import Parts, narrow_adapters_
 from .swin_config import SwinConfig
 from .thin import ThinNorm, ThinRows, merged_neighbours, regroup
 from .widths import kept
@@ -135,10 +135,7 @@ class WindowAttention(nn.Module):
         narrow_parameters_(self, 3 * units, "qkv", "qkv_bias")
         narrow_parameters_(self, units, "proj")
         narrow_parameters_(self, self.heads, "bias_table" if self.bias is None else "bias")
-        if self.qkv_shared is not None:
-            self.qkv_shared.narrow_outputs_(3 * units)
-        if self.proj_shared is not None:
-            self.proj_shared.narrow_inputs_(units)
+        narrow_adapters_(self.qkv_shared, 3 * units, self.proj_shared, units)
 
 
 class PatchMerging(nn.Module):

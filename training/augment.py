@@ -20,12 +20,12 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from ..runtime.imaging.preprocess import IMAGENET_MEAN as IMAGE_MEAN
+from ..runtime.imaging.preprocess import IMAGENET_STD as IMAGE_STD
 from .tasks import IGNORED_CLASS, TASK_KINDS
 
 __all__ = ["IMAGE_MEAN", "IMAGE_STD", "PAD_RGB", "AugmentConfig", "View", "augment", "draw_view", "photometric"]
 
-IMAGE_MEAN = (0.485, 0.456, 0.406)
-IMAGE_STD = (0.229, 0.224, 0.225)
 PAD_RGB = tuple(round(255 * value) for value in IMAGE_MEAN)
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 # An edge that covers this much of a shrunk pixel marks it: keeps lines one pixel thin and unbroken at 224 -> 128.

@@ -12,7 +12,8 @@ import msgspec
 from ...models import MultiTaskModel, save_checkpoint
 from ...models.errors import ConfigError
 from ...runtime.bundles.manifest import Preprocessing
-from ..describe import IMAGENET_MEAN, IMAGENET_STD, plain_spec
+from ...runtime.imaging.preprocess import IMAGENET_MEAN, IMAGENET_STD
+from ..describe import plain_spec
 from ..errors import ConvertError, TargetExistsError
 from . import m3vit, mtlora, swin, vit
 from .source import ConvertOptions, Result

@@ -14,6 +14,9 @@ import numpy as np
 from ..bundles.manifest import Preprocessing
 from ..errors import SizeError
 
+#: Mean and deviation of ImageNet's pixels in 0 .. 1, RGB: what backbones are commonly trained on.
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
 
 @dataclass(frozen=True)
 class Placement:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import pytest
 
 import slimpath
+from slimpath.tests.scripts import load_script
 
 pytest.importorskip("tqdm", reason="rendering rooms needs tqdm")
 
@@ -19,10 +19,7 @@ FOLDER = Path(slimpath.__file__).parent / "benchmarks"
 
 @pytest.fixture
 def adapt(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.syspath_prepend(str(FOLDER))
-    for name in ("method", "merging_suite", "adapt"):
-        monkeypatch.delitem(sys.modules, name, raising=False)
-    return importlib.import_module("adapt")
+    return load_script("adapt", monkeypatch)
 
 
 def seeds(adapt: ModuleType, labelled: tuple[float, float]) -> list[dict[str, Any]]:

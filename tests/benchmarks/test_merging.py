@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -11,6 +9,7 @@ from typing import Any
 import pytest
 
 import slimpath
+from slimpath.tests.scripts import load_script
 
 pytest.importorskip("tqdm", reason="rendering rooms needs tqdm")
 
@@ -20,10 +19,7 @@ SINGLE = {"semseg": 0.2, "depth": 1.0, "edge": 0.5}
 
 @pytest.fixture
 def merging(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.syspath_prepend(str(FOLDER))
-    for name in ("method", "merging_suite", "merging"):
-        monkeypatch.delitem(sys.modules, name, raising=False)
-    return importlib.import_module("merging")
+    return load_script("merging", monkeypatch)
 
 
 def found(semseg: float) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import sys
 from pathlib import Path
@@ -13,6 +12,7 @@ import torch
 
 import slimpath
 from slimpath.models import HeadConfig, build_preset, folded
+from slimpath.tests.scripts import load_script
 
 FOLDER = Path(slimpath.__file__).parent / "benchmarks"
 PAIR = (HeadConfig("semseg", "classes", 3), HeadConfig("depth", "depth", 1))
@@ -21,10 +21,7 @@ REPEATS = {"one": [10.0, 20.0], "again": [10.0, 20.0], "all": [11.0, 24.0], "apa
 
 @pytest.fixture
 def script(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.syspath_prepend(str(FOLDER))
-    for name in ("method", "graphs", "mtlora_ways", "mtlora_tasks"):
-        monkeypatch.delitem(sys.modules, name, raising=False)
-    return importlib.import_module("mtlora_tasks")
+    return load_script("mtlora_tasks", monkeypatch)
 
 
 def test_every_way_gives_the_same_answers(script: ModuleType) -> None:

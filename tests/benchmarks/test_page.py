@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import sys
 from pathlib import Path
@@ -10,14 +9,15 @@ from types import ModuleType
 
 import pytest
 
+from slimpath.tests.scripts import load_script
+
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 
 
 @pytest.fixture
 def page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
     monkeypatch.setattr(sys, "argv", [str(BENCHMARKS / "overhead.py"), "--runs", "3"])
-    module = importlib.import_module("page")
+    module = load_script("page", monkeypatch)
     monkeypatch.setattr(module, "MEASURED", tmp_path / "measured")
     monkeypatch.setattr(module, "PAGE", tmp_path / "benchmarks.md")
     return module
@@ -76,12 +76,8 @@ def test_every_script_of_the_page_exists_and_explains_itself(page: ModuleType) -
         assert (BENCHMARKS / script).read_text().startswith('"""'), script
 
 
-def test_the_page_in_the_repository_is_what_the_kept_figures_make() -> None:
-    sys.path.insert(0, str(BENCHMARKS))
-    try:
-        module = importlib.import_module("page")
-    finally:
-        sys.path.remove(str(BENCHMARKS))
+def test_the_page_in_the_repository_is_what_the_kept_figures_make(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = load_script("page", monkeypatch)
     text = module.PAGE.read_text()
     found = [path for path in module.MEASURED.glob("*.json") if path.stem in module.PARTS]
     assert found

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import sys
 from pathlib import Path
@@ -13,16 +12,14 @@ import pytest
 
 import slimpath
 from slimpath.tests.runtime.tiny_bundle import build_tiny_bundle
+from slimpath.tests.scripts import load_script
 
 FOLDER = Path(slimpath.__file__).parent / "benchmarks"
 
 
 @pytest.fixture
 def prediction(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.syspath_prepend(str(FOLDER))
-    for name in ("method", "prediction"):
-        monkeypatch.delitem(sys.modules, name, raising=False)
-    return importlib.import_module("prediction")
+    return load_script("prediction", monkeypatch)
 
 
 def test_common_factor_is_taken_off(prediction: ModuleType):

@@ -13,20 +13,19 @@ import numpy as np
 import pytest
 
 from slimpath.runtime.cpus import usable_cpus
+from slimpath.tests.scripts import load_script
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 
 
 @pytest.fixture
 def rival(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-    return importlib.import_module("rival_litserve")
+    return load_script("rival_litserve", monkeypatch)
 
 
 @pytest.fixture
 def throughput(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-    return importlib.import_module("service_throughput")
+    return load_script("service_throughput", monkeypatch)
 
 
 def answers() -> dict[str, np.ndarray]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pytest
+
+from slimpath.tests.scripts import load_script
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 TIMES_S = [2.0 * number for number in range(600)]  # 20 minutes
@@ -15,8 +16,7 @@ TIMES_S = [2.0 * number for number in range(600)]  # 20 minutes
 
 @pytest.fixture
 def soak(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-    return importlib.import_module("service_soak")
+    return load_script("service_soak", monkeypatch)
 
 
 def memory_mb(mb_per_h: float, seed: int) -> list[float]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import re
 from pathlib import Path
 from types import ModuleType
@@ -10,6 +9,7 @@ from types import ModuleType
 import pytest
 
 import slimpath
+from slimpath.tests.scripts import load_script
 
 pytest.importorskip("torch", reason="the figures are counted in networks")
 
@@ -18,8 +18,7 @@ ROOT = Path(slimpath.__file__).parent
 
 @pytest.fixture
 def script(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
-    return importlib.import_module("decoders")
+    return load_script("decoders", monkeypatch)
 
 
 def test_table_is_what_is_counted(script: ModuleType):

@@ -2,29 +2,21 @@
 
 from __future__ import annotations
 
-import importlib
 import sys
 from pathlib import Path
-from types import ModuleType
 
 import msgspec
 import pytest
 
 import slimpath
 from slimpath.runtime import Bundle, bundled_path
+from slimpath.tests.scripts import load_script
 
 ROOT = Path(slimpath.__file__).parent
 
 
-def script(name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
-    for module in ("method", "page", "small_jpeg", name):
-        monkeypatch.delitem(sys.modules, module, raising=False)
-    return importlib.import_module(name)
-
-
 def test_model_card_is_that_of_the_bundle(monkeypatch: pytest.MonkeyPatch):
-    made = script("model_card", monkeypatch)
+    made = load_script("model_card", monkeypatch)
     text = made.PAGE.read_text(encoding="utf-8")
     bundle = Bundle.open(bundled_path())
     assert made.with_card(text, made.card(bundle)) == text, "run: python benchmarks/model_card.py"
@@ -36,7 +28,7 @@ def test_model_card_is_that_of_the_bundle(monkeypatch: pytest.MonkeyPatch):
 
 def test_photographs_page_is_that_of_its_measurement(monkeypatch: pytest.MonkeyPatch):
     pytest.importorskip("torch", reason="the measurement needs torch")
-    made = script("photographs", monkeypatch)
+    made = load_script("photographs", monkeypatch)
     text = made.PAGE.read_text(encoding="utf-8")
     measured = msgspec.json.decode(made.KEPT.read_bytes())
     again = sys.modules["page"].with_figures(text, "photographs.py", made.page_text(measured))
@@ -49,7 +41,7 @@ def test_photographs_page_is_that_of_its_measurement(monkeypatch: pytest.MonkeyP
 
 def test_what_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch):
     pytest.importorskip("torch", reason="the measurement needs torch")
-    made = script("photographs", monkeypatch)
+    made = load_script("photographs", monkeypatch)
     monkeypatch.setattr(made, "PHOTOGRAPHS", {"skimage": ("coffee.png", "none.png"), "no_such_package": ("a.jpg",)})
     monkeypatch.setattr(made, "FOLDERS", {"skimage": "data", "no_such_package": "data"})
     found, absent = made.photographs()

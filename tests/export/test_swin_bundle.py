@@ -16,6 +16,7 @@ from slimpath.export.weights import WEIGHTS_FILE
 from slimpath.models import HeadConfig, MultiTaskModel, folded, save_checkpoint
 from slimpath.models.encoder import narrowed
 from slimpath.runtime import Bundle, Engine, Request
+from slimpath.tests.export.answering import check_engine_answers, plane_of
 
 from .conftest import random_model
 
@@ -85,25 +86,7 @@ def test_every_weight_of_every_graph_is_a_prefix_of_the_one_copy(swin: MultiTask
 
 
 def test_engine_answers_every_task_at_every_width_as_the_network(swin: MultiTaskModel, swin_bundle: Bundle) -> None:
-    image = np.random.default_rng(0).integers(0, 256, (*SIZE, 3), np.uint8)
-    mean, std = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
-    plane = torch.from_numpy(((image / 255 - mean) / std).transpose(2, 0, 1)[None].astype(np.float32))
-    names = [task.name for task in TASKS]
-    with Engine.load(swin_bundle, threads=1) as engine:
-        for width in WIDTHS:
-            with torch.no_grad():
-                index = torch.zeros(len(names), dtype=torch.long)
-                raw = swin(plane, names, width=width, image_index_B=index).raw
-            result = engine(image, budget=f"width={width}", probabilities=True)
-            assert result.plan.encoder_width == width and result.plan.top_k == 0
-            np.testing.assert_allclose(
-                result.probabilities["semseg"], torch.softmax(raw["semseg"][0], 0), atol=1e-4, rtol=0
-            )
-            metres = torch.exp(raw["depth"][0, 0].clamp(-5, 7))
-            np.testing.assert_allclose(result["depth"], metres, atol=1e-4 * max(1, float(metres.max())), rtol=0)
-            normals = raw["normals"][0] / (raw["normals"][0] ** 2).sum(0).sqrt()
-            np.testing.assert_allclose(result["normals"], normals.permute(1, 2, 0), atol=1e-4, rtol=0)
-            np.testing.assert_allclose(result["scene"], torch.softmax(raw["scene"][0], 0), atol=1e-4, rtol=0)
+    check_engine_answers(swin, swin_bundle, WIDTHS)
 
 
 def test_one_call_for_all_tasks_equals_calls_of_their_own(swin_bundle: Bundle) -> None:
@@ -176,11 +159,9 @@ def test_adapted_vit_goes_through_the_engine(tmp_path: Path) -> None:
     bundle = Bundle.open(report.path)
     assert all(graph.parity is not None and graph.parity.passed for graph in bundle.manifest.graphs)
     image = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
-    mean, std = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
-    plane = torch.from_numpy(((image / 255 - mean) / std).transpose(2, 0, 1)[None].astype(np.float32))
     with Engine.load(bundle, threads=1) as engine:
         for width in (0.5, 1.0):
             with torch.no_grad():
-                raw = model(plane, ["depth"], width=width).raw["depth"]
+                raw = model(plane_of(image), ["depth"], width=width).raw["depth"]
             found = engine(image, tasks=["depth"], budget=f"width={width}")["depth"]
             np.testing.assert_allclose(found, torch.exp(raw[0, 0].clamp(-5, 7)), atol=1e-4, rtol=1e-4)

@@ -21,6 +21,7 @@ from slimpath.runtime.backends import make_backend
 from slimpath.runtime.backends.ort import OrtBackend
 from slimpath.runtime.profiling.calibrate_bench import Workbench
 from slimpath.runtime.profiling.calibrate_points import RunPoint
+from slimpath.tests.export.answering import check_engine_answers
 from slimpath.training.packs.learning import with_task
 
 from .conftest import random_model
@@ -102,20 +103,10 @@ def test_all_tasks_graphs_refer_to_one_copy_of_the_experts(model: MultiTaskModel
 
 
 def test_engine_answers_every_task_at_every_width_as_the_network(model: MultiTaskModel, bundle: Bundle) -> None:
-    image = np.random.default_rng(0).integers(0, 256, (*model.config.image_hw, 3), np.uint8)
-    mean, std = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
-    plane = torch.from_numpy(((image / 255 - mean) / std).transpose(2, 0, 1)[None].astype(np.float32))
-    names = [task.name for task in TASKS]
+    check_engine_answers(model, bundle, WIDTHS)
     with Engine.load(bundle, threads=1) as engine:
         for width in WIDTHS:
-            with torch.no_grad():
-                raw = model(plane, names, width=width, image_index_B=torch.zeros(2, dtype=torch.long)).raw
-            result = engine(image, budget=f"width={width}", probabilities=True)
-            assert result.plan.encoder_width == width and set(result.plan.decoder_widths.values()) == {width}
-            classes = torch.softmax(raw["semseg"][0], 0)
-            np.testing.assert_allclose(result.probabilities["semseg"], classes, atol=1e-4, rtol=0)
-            metres = torch.exp(raw["depth"][0, 0].clamp(-5, 7))
-            np.testing.assert_allclose(result["depth"], metres, atol=1e-4 * max(1, float(metres.max())), rtol=0)
+            assert set(engine.plan(None, f"width={width}").decoder_widths.values()) == {width}
 
 
 def test_a_mixed_batch_equals_calls_of_their_own(model: MultiTaskModel, bundle: Bundle) -> None:

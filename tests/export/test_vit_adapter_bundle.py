@@ -11,6 +11,7 @@ from slimpath.export import export_model
 from slimpath.export.reload import model_from_bundle
 from slimpath.models import HeadConfig, MultiTaskModel, folded
 from slimpath.runtime import Bundle, Engine
+from slimpath.tests.export.answering import check_engine_answers
 
 from .conftest import random_model
 
@@ -43,25 +44,14 @@ def adapted(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 def test_engine_answers_every_task_at_every_width_as_the_network(adapted: tuple[MultiTaskModel, Bundle]) -> None:
     model, bundle = adapted
     assert all(graph.parity is not None and graph.parity.passed for graph in bundle.manifest.graphs)
+    check_engine_answers(model, bundle, WIDTHS)
     image = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
-    mean, std = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
-    plane = torch.from_numpy(((image / 255 - mean) / std).transpose(2, 0, 1)[None].astype(np.float32))
-    names = [task.name for task in TASKS]
     with Engine.load(bundle, threads=1) as engine:
         for width in WIDTHS:
-            with torch.no_grad():
-                raw = model(plane, names, width=width, image_index_B=torch.zeros(3, dtype=torch.long)).raw
-            result = engine(image, budget=f"width={width}", probabilities=True)
-            assert result.plan.encoder_width == width
-            classes = torch.softmax(raw["semseg"][0], 0)
-            np.testing.assert_allclose(result.probabilities["semseg"], classes, atol=1e-4, rtol=0)
-            metres = torch.exp(raw["depth"][0, 0].clamp(-5, 7))
-            np.testing.assert_allclose(result["depth"], metres, atol=1e-4 * max(1, float(metres.max())), rtol=0)
-            np.testing.assert_allclose(result["scene"], torch.softmax(raw["scene"][0], 0), atol=1e-4, rtol=0)
-            for task in names:  # alone as with the others
-                np.testing.assert_allclose(
-                    engine(image, tasks=[task], budget=f"width={width}")[task], result[task], atol=1e-4, rtol=1e-4
-                )
+            together = engine(image, budget=f"width={width}")
+            for task in TASKS:
+                alone = engine(image, tasks=[task.name], budget=f"width={width}")
+                np.testing.assert_allclose(alone[task.name], together[task.name], atol=1e-4, rtol=1e-4)
 
 
 def test_shared_adapters_are_in_the_weights_and_tasks_adapters_beside_them(

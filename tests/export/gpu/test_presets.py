@@ -8,8 +8,6 @@ presets here.
 
 from __future__ import annotations
 
-import importlib
-import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -19,20 +17,14 @@ import slimpath
 from slimpath.export.gpu.trace import trace_job
 from slimpath.models import PRESETS
 from slimpath.runtime.bundles.gpu_spec import GPU_PRECISIONS
+from slimpath.tests.scripts import load_script
 
 BENCHMARKS = Path(slimpath.__file__).parent / "benchmarks"
 
 
-def script(name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-    for known in ("method", "gpu_page", name):
-        monkeypatch.delitem(sys.modules, known, raising=False)
-    return importlib.import_module(name)
-
-
 @pytest.fixture
 def graphs(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    return script("gpu_graphs", monkeypatch)
+    return load_script("gpu_graphs", monkeypatch)
 
 
 @pytest.mark.parametrize("preset", [name for name in PRESETS if name.endswith("_base")])
@@ -69,7 +61,7 @@ def test_what_a_shortened_preset_lacks_is_noticed(graphs: ModuleType, monkeypatc
 
 
 def test_every_whole_preset_was_linted_and_nothing_was_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    page = script("gpu_page", monkeypatch)
+    page = load_script("gpu_page", monkeypatch)
     found = page.kept(page.LINT)["presets"]
     assert tuple(found) == PRESETS, "run: python benchmarks/gpu_graphs.py"
     for name, row in found.items():
@@ -80,7 +72,7 @@ def test_every_whole_preset_was_linted_and_nothing_was_found(monkeypatch: pytest
 
 
 def test_the_page_is_what_the_kept_figures_make(monkeypatch: pytest.MonkeyPatch) -> None:
-    page = script("gpu_page", monkeypatch)
+    page = load_script("gpu_page", monkeypatch)
     text = page.PAGE.read_text(encoding="utf-8")
     assert page.page(text) == text, "run: python benchmarks/gpu_page.py"
     assert page.kept(page.PRECISION)["kept"] is True
