@@ -33,6 +33,7 @@ from .reloading import reload_on_sighup
 from .settings import Settings
 from .v1.openapi import ANSWER_HEADERS, components
 from .v1.router import make_router as make_v1
+from .v2.answer import LENGTH_HEADER
 from .v2.router import make_router as make_v2
 from .v2.statistics import Statistics
 
@@ -79,8 +80,8 @@ def create_app(
             CORSMiddleware,
             allow_origins=list(settings.server.cors_origins),
             allow_methods=["GET", "POST"],
-            allow_headers=["Authorization", "Content-Type", "X-API-Key", "X-Request-Id"],
-            expose_headers=["Retry-After", "X-Request-Id", *ANSWER_HEADERS],
+            allow_headers=["Authorization", "Content-Type", "X-API-Key", "X-Request-Id", LENGTH_HEADER],
+            expose_headers=["Retry-After", "X-Request-Id", LENGTH_HEADER, *ANSWER_HEADERS],
         )
     app.add_middleware(Headers, settings.server)
     app.add_middleware(Observe, registry.metrics, access=settings.log.access, tracer=registry.tracer)

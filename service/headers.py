@@ -28,7 +28,7 @@ class Headers:
     def __init__(self, app: Any, settings: ServerSettings) -> None:
         self.app = app
         self.hosts = allowed_hosts(settings)
-        self._headers = _security_headers(https=bool(settings.tls_cert), shared=bool(settings.cors_origins))
+        self._headers = [(name.encode(), value.encode()) for name, value in security_headers(settings).items()]
 
     async def __call__(
         self, scope: Any, receive: Callable[[], Awaitable[Any]], send: Callable[[Any], Awaitable[None]]
@@ -71,7 +71,8 @@ def _host_of(scope: Any) -> str:
     return ""
 
 
-def _security_headers(*, https: bool, shared: bool) -> list[tuple[bytes, bytes]]:
+def security_headers(settings: ServerSettings) -> dict[str, str]:
+    """What every answer says, by lower-case names."""
     headers = {
         "x-content-type-options": "nosniff",
         "x-frame-options": "DENY",
@@ -79,9 +80,9 @@ def _security_headers(*, https: bool, shared: bool) -> list[tuple[bytes, bytes]]
         "content-security-policy": CONTENT_SECURITY_POLICY,
         "permissions-policy": "camera=(self), microphone=(), geolocation=()",
         "cross-origin-opener-policy": "same-origin",
-        "cross-origin-resource-policy": "cross-origin" if shared else "same-origin",
+        "cross-origin-resource-policy": "cross-origin" if settings.cors_origins else "same-origin",
         "cache-control": "no-store",
     }
-    if https:
+    if settings.tls_cert:
         headers["strict-transport-security"] = "max-age=31536000"
-    return [(name.encode(), value.encode()) for name, value in headers.items()]
+    return headers

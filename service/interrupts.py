@@ -34,6 +34,11 @@ class Interrupt:
             self.reason = reason
             self._task.cancel()
 
+    def stop_clock(self) -> None:
+        """Only `fire` ends it from now on."""
+        if self._timer is not None:
+            self._timer.cancel()
+
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool:

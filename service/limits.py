@@ -1,8 +1,8 @@
 """The innermost gate: a request's body under its limits, its time, its client's disappearance, and its errors.
 
 The body is read here, whole, before anything looks at it: every byte is counted while it comes, per request and over
-all requests. Nothing below can raise past this gate: whatever goes wrong becomes an answer without anything of this
-machine in it.
+all requests; `body_of` gives it to the routes. Nothing below can raise past this gate: whatever goes wrong becomes an
+answer without anything of this machine in it.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
+
+from starlette.requests import Request
 
 from .errors import HttpError
 from .interrupts import Interrupt, watch_for_disconnect
@@ -71,8 +73,8 @@ class Gate:
         scope.setdefault("state", {})["arrived_s"] = time.monotonic()
         reading = _Reading(self.bodies, self.max_bytes)
         try:
-            body = await self._read(scope, receive, reading)
-            await self._answer(scope, body, receive, send)
+            scope["state"]["body"] = await self._read(scope, receive, reading)
+            await self._answer(scope, receive, send)
         except ClientGone:
             pass
         except HttpError as error:  # of reading; the rest of the body must not be taken for the next request
@@ -95,7 +97,7 @@ class Gate:
             408, "body_timeout", f"the body did not come within {self.limits.body_timeout_s:g} s ({interrupt.reason})"
         )
 
-    async def _answer(self, scope: Any, body: bytes, receive: _Receive, send: _Send) -> None:
+    async def _answer(self, scope: Any, receive: _Receive, send: _Send) -> None:
         started = False
         gone = asyncio.Event()
         replayed = False
@@ -104,13 +106,15 @@ class Gate:
             nonlocal replayed
             if not replayed:
                 replayed = True
-                return {"type": "http.request", "body": body, "more_body": False}
+                return {"type": "http.request", "body": scope["state"].pop("body", b""), "more_body": False}
             await gone.wait()
             return {"type": "http.disconnect"}
 
         async def send_on(message: Any) -> None:
             nonlocal started
-            started = True
+            if not started:
+                started = True
+                interrupt.stop_clock()  # how long the client takes to read it is the connection's concern
             await send(message)
 
         watcher: asyncio.Task[None] | None = None
@@ -165,6 +169,12 @@ class _Reading:
     def release(self) -> None:
         self._bodies.give_back(self._taken)
         self._taken = 0
+
+
+async def body_of(request: Request) -> bytes:
+    """The whole body, once. What the gate has read is taken out of the state: asking the request would copy it."""
+    body = request.scope.get("state", {}).pop("body", None)
+    return await request.body() if body is None else body
 
 
 def too_large(max_bytes: int) -> HttpError:

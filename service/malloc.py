@@ -2,15 +2,17 @@
 
 glibc takes large buffers straight from the system, and gives them back at once; but whenever one is freed, it raises
 the bound from which a buffer counts as large, up to 32 MiB. From then on bodies, pixels and what was inflated come from
-heaps, one for each thread, which do not shrink below their highest buffer in use. A fixed bound keeps them out.
+heaps, one for each thread, which do not shrink below their highest buffer in use. A fixed bound keeps them out. At
+their ends the heaps then keep some megabytes for the next request: the system would have to clear every page again.
 """
 
 from __future__ import annotations
 
 import ctypes
 
-_M_MMAP_THRESHOLD = -3  # of mallopt(3)
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of mallopt(3)
 LARGE_BYTES = 4 << 20
+KEPT_BYTES = 8 << 20
 
 
 def give_large_buffers_back() -> bool:
@@ -19,4 +21,5 @@ def give_large_buffers_back() -> bool:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError, TypeError):
         return False
-    return bool(mallopt(ctypes.c_int(_M_MMAP_THRESHOLD), ctypes.c_int(LARGE_BYTES)))
+    kept = mallopt(ctypes.c_int(_M_TRIM_THRESHOLD), ctypes.c_int(KEPT_BYTES))
+    return bool(mallopt(ctypes.c_int(_M_MMAP_THRESHOLD), ctypes.c_int(LARGE_BYTES)) and kept)

@@ -59,7 +59,9 @@ class Metrics:
         self.queue_seconds = histogram("queue_seconds", "Of answered images: until their call began.", SECONDS, "model")
         self.plans = counter("plans", "Answers by configuration.", "model", "width", "top_k", "size", "backend")
         self.tasks = counter("task_answers", "Answers by task.", "model", "task")
-        self.slo = counter("slo", "Images with a deadline: met, or missed (refused ones too).", "model", "result")
+        self.slo = counter(
+            "slo", "Images with a deadline: met, or missed (also by refusal at admission).", "model", "result"
+        )
         self.degraded = counter("degraded", "Answers with a narrower plan than asked for.", "model")
         self.budget_unmet = counter("budget_unmet", "Answers that cost more than their budget.", "model")
         self.energy = counter("predicted_energy_joules", "Of answers whose profile knows energy.", "model")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from ..runtime.errors import SlimpathError
 from ..runtime.tasks import TaskSpec
+from .loading_thread import in_thread
 from .scheduler.reserve import Reserve
 
 if TYPE_CHECKING:
@@ -143,5 +144,10 @@ class Model:
         try:
             await self.scheduler.drain(max(deadline_s - time.monotonic(), 0.0))
         finally:
+            await in_thread(self._close)  # a runner that hangs is waited for
+
+    def _close(self) -> None:
+        try:
             self.scheduler.close()
+        finally:
             self.engine.close()

@@ -1,19 +1,22 @@
 """The connection's own gate: how many there are, how long headers may take, how large they are, how a body is cut up.
 
 Slow clients are told from dead ones by time alone: headers have `header_timeout_s` (here), bodies `body_timeout_s`
-(`limits`), idle connections `keep_alive_s` (uvicorn). What is refused here never becomes a request.
+(`limits`), idle connections `keep_alive_s` (uvicorn), each part of an answer `answer_timeout_s` (`slow_readers`). What
+is refused here never becomes a request.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from .problems import Problem, body_of
 from .settings import LimitSettings
+from .slow_readers import AnswerWatch, waiting_bytes
 
 _REASONS = {
     400: "Bad Request",
@@ -22,6 +25,7 @@ _REASONS = {
     431: "Request Header Fields Too Large",
     503: "Service Unavailable",
 }
+RETRY_AFTER_S = 1  # of a connection that is one too many
 
 
 class Connections:
@@ -49,13 +53,18 @@ class Connections:
             del self._by_address[address]
 
 
-def guarded_protocol(limits: LimitSettings) -> type[HttpToolsProtocol]:
-    """uvicorn's protocol under these limits; one class a server, as its connections are counted together."""
-    counted = Connections(limits)
+def guarded_protocol(limits: LimitSettings, headers: Mapping[str, str] | None = None) -> type[HttpToolsProtocol]:
+    """uvicorn's protocol under these limits; one class a server, as its connections are counted together.
+
+    Args:
+        headers: of the answers that are given here.
+    """
+    counted, sent_along = Connections(limits), dict(headers or {})
 
     class Protocol(_GuardedProtocol):
         connection_limits = limits
         all_connections = counted
+        refusal_headers = sent_along
 
     return Protocol
 
@@ -63,6 +72,8 @@ def guarded_protocol(limits: LimitSettings) -> type[HttpToolsProtocol]:
 class _GuardedProtocol(HttpToolsProtocol):
     connection_limits: LimitSettings
     all_connections: Connections
+    refusal_headers: dict[str, str]
+    _watch: AnswerWatch
     _address: str | None = None
     _header_timer: asyncio.TimerHandle | None = None
     _header_bytes = 0  # of whole headers
@@ -73,6 +84,7 @@ class _GuardedProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
+        self._watch = AnswerWatch(transport, self.connection_limits.answer_timeout_s)
         address = self.client[0] if self.client else ""
         if not self.all_connections.enter(address):
             self._refuse(503, "too_many_connections", "this server has too many open connections")
@@ -82,10 +94,35 @@ class _GuardedProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_timer()
+        self._watch.stop()
         if self._address is not None:
             self.all_connections.leave(self._address)
             self._address = None
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """Too much of an answer waits for the client."""
+        super().pause_writing()
+        self._watch.start()
+
+    def resume_writing(self) -> None:
+        """Little of it is left: that has its time, too."""
+        super().resume_writing()
+        self._watch.start()
+
+    def on_response_complete(self) -> None:
+        """The last of an answer was handed over, which does not mean that the client took it."""
+        self._watch.start()
+        super().on_response_complete()
+
+    def timeout_keep_alive_handler(self) -> None:
+        """A connection is idle only once its answer was taken; closing it would give TLS 30 s for all of the rest."""
+        if waiting_bytes(self.transport):
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.timeout_keep_alive, self.timeout_keep_alive_handler
+            )
+        else:
+            super().timeout_keep_alive_handler()
 
     def data_received(self, data: bytes) -> None:
         if self.transport.is_closing():
@@ -122,6 +159,13 @@ class _GuardedProtocol(HttpToolsProtocol):
         self._stop_timer()
         if not self.transport.is_closing():
             super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """A piece that is taken before the next one comes is passed on as it is; uvicorn would copy it twice."""
+        cycle: Any = self.cycle
+        if not cycle.body and not cycle.response_complete:
+            cycle.body, body = body, b""
+        super().on_body(body)
 
     def on_chunk_header(self) -> None:
         """httptools calls it for every chunk of a chunked body."""
@@ -163,12 +207,15 @@ class _GuardedProtocol(HttpToolsProtocol):
             lines = [
                 f"HTTP/1.1 {status} {_REASONS[status]}",
                 "content-type: application/json",
-                "x-content-type-options: nosniff",
                 f"content-length: {len(body)}",
                 "connection: close",
+                *(f"{name}: {value}" for name, value in self.refusal_headers.items()),
             ]
+            if status == 503:
+                lines.append(f"retry-after: {RETRY_AFTER_S}")
             if self.cycle is not None:
                 self.cycle.disconnected = True  # what it would still answer has nowhere to go
                 self.cycle.message_event.set()
             self.transport.write("\r\n".join([*lines, "", ""]).encode() + body)
         self.transport.close()
+        self._watch.start()  # closing waits for the client to take what is left

@@ -16,6 +16,7 @@ from fastapi import FastAPI
 from ..runtime.errors import SlimpathError
 from .app import create_app
 from .errors import ServiceError
+from .headers import security_headers
 from .loading_thread import keep_arenas_few
 from .logs import configure_logging
 from .malloc import give_large_buffers_back
@@ -136,7 +137,7 @@ def make_config(settings: Settings, app: Any) -> uvicorn.Config:
         app,
         host=server.host,
         port=server.port,
-        http=guarded_protocol(settings.limits),
+        http=guarded_protocol(settings.limits, security_headers(server)),
         ws="none",
         lifespan="on",
         log_config=None,

@@ -70,6 +70,9 @@ class EngineSettings:
     )
 
 
+HIGHEST_PRIORITY = 5  # and -5 the lowest: waiting makes up for it in ten times `aging_s`, sooner than requests time out
+
+
 @dataclass(frozen=True)
 class SchedulerSettings:
     """Queue, batches, admission."""
@@ -109,12 +112,15 @@ class LimitSettings:
         "Image formats that are decoded, by their first bytes, of jpeg, png, webp, bmp, tiff and gif.",
     )
     max_tasks: int = setting(16, "Tasks that one request may name.", low=1, high=256)
-    max_json_depth: int = setting(32, "Nesting of JSON bodies.", low=4, high=200)
+    max_json_depth: int = setting(32, "Nesting of JSON bodies.", low=8, high=200)
     max_header_kib: float = setting(16.0, "Request line and headers of one request.", low=1, high=256)
     max_chunks: int = setting(16384, "Pieces that a chunked body may come in.", low=16)
     header_timeout_s: float = setting(10.0, "To receive the headers of one request.", low=0.1)
     body_timeout_s: float = setting(30.0, "To receive one body.", low=0.1)
     request_timeout_s: float = setting(60.0, "To answer one request, after its body has come; then 504.", low=0.1)
+    answer_timeout_s: float = setting(
+        30.0, "A client must take 256 KiB of its answer, or the rest, in this time; else it is cut off.", low=0.1
+    )
     max_connections: int = setting(512, "Open connections; more are closed at once.", low=1)
     max_connections_per_address: int = setting(256, "Open connections of one address.", low=1)
 

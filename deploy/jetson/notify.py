@@ -5,7 +5,8 @@
     notify.py --lines -- slimpath stream /dev/video0 --json         ready and alive by pictures that come out
 
 A process that hangs is still a process: systemd would let it be. Here each beat has a reason, a 200 from
-/v2/health/live or a picture more than before. Only the standard library. Source: sd_notify(3), systemd.service(5).
+/v2/health/ready (for five minutes /v2/health/live will do) or a picture more than before. Only the standard library.
+Source: sd_notify(3), systemd.service(5).
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from typing import IO
 
 LOOK_S = 1.0
 ANSWER_S = 5.0  # an overloaded service answers late, yet answers
+NOT_READY_S = 300.0  # longer than it drains, or than a call takes that is only slow: the backend hangs
 _OWN = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
 
 
@@ -57,20 +59,23 @@ class HttpPulse:
 
     Args:
         url: without a path.
+        clock: in seconds.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, clock: Callable[[], float] = time.monotonic) -> None:
         self._url = url.rstrip("/")
+        self._clock = clock
+        self._ready_s = 0.0
         self.ready = False
         self.status = "loading"
 
     def beat(self) -> bool:
-        """Look once: has it answered, and once it was ready, is it alive?"""
-        if not self.ready:
-            self.ready = self._ok("/v2/health/ready")
-            self.status = "ready" if self.ready else "loading"
-            return self.ready
-        return self._ok("/v2/health/live")
+        """Look once: is it ready? Once it was, it may not be for a while, if it is alive."""
+        if self._ok("/v2/health/ready"):
+            self.ready, self.status, self._ready_s = True, "ready", self._clock()
+            return True
+        self.status = "not ready" if self.ready else "loading"
+        return self.ready and self._clock() - self._ready_s < NOT_READY_S and self._ok("/v2/health/live")
 
     def _ok(self, path: str) -> bool:
         try:
@@ -131,7 +136,7 @@ def run(command: list[str], url: str | None, *, clock: Callable[[], float] = tim
     output = subprocess.PIPE if url is None else None
     with subprocess.Popen(command, env=environment, stdout=output, text=True) as child:
         _pass_signals_on(child)
-        pulse = LinePulse(child.stdout, sys.stdout) if child.stdout is not None else HttpPulse(str(url))
+        pulse = LinePulse(child.stdout, sys.stdout) if child.stdout is not None else HttpPulse(str(url), clock)
         look_s = min(LOOK_S, systemd.watchdog_s / 4 or LOOK_S)
         told_ready, said = False, ""
         while not _ended(child, look_s):

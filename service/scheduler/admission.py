@@ -1,7 +1,8 @@
 """Who is accepted. To be told at once that it cannot be done is worth more than to be told when it is too late.
 
 A request is refused if, with everybody answered by the narrowest plan allowed, it would be late, or would make one late
-that was accepted before it (unless it has the higher priority). Refusing asks nothing of the engine.
+that was accepted before it (unless that is the same client's, and of a lower priority). Refusing asks nothing of the
+engine.
 """
 
 from __future__ import annotations
@@ -84,12 +85,11 @@ def make_room(
         Those that lost their place, and None; or nobody, everything as it was, and why it does not help.
     """
     taken: list[Ticket] = []
-    client, priority = newcomer.client, newcomer.job.priority
     found: Refusal | None = reason
     while len(taken) < MAX_DISPLACED:
         victim = found.harmed
-        if victim is None or not waiting.gives_way(victim, client, priority):
-            victim = waiting.greediest(client, priority)
+        if victim is None or not waiting.gives_way(victim, newcomer.client):
+            victim = waiting.greediest(newcomer.client)
         if victim is None:
             break
         waiting.remove(victim)
@@ -107,8 +107,10 @@ def _at_the_narrowest(order: Sequence[Ticket], free_s: Sequence[float], menu: Me
 
 
 def _counts(ticket: Ticket, newcomer: Ticket) -> bool:
-    """Whether its being late speaks against the newcomer."""
-    return ticket is not newcomer and ticket.has_deadline and ticket.job.priority >= newcomer.job.priority
+    """Whether its being late speaks against the newcomer: nobody's priority takes from another client."""
+    if ticket is newcomer or not ticket.has_deadline:
+        return False
+    return ticket.client != newcomer.client or ticket.job.priority >= newcomer.job.priority
 
 
 def _would_be_late(newcomer: Ticket, finish_s: float, now_s: float, menu: Menu) -> Refusal:

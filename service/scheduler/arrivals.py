@@ -9,7 +9,7 @@ EVENTS_TO_TRUST = 10
 
 
 class Arrivals:
-    """An exponentially fading sum of offered work, accepted or not."""
+    """An exponentially fading sum of offered work, accepted or not. Not for several threads at once."""
 
     def __init__(self, memory_s: float = MEMORY_S) -> None:
         self._memory_s = memory_s

@@ -52,7 +52,9 @@ class Desk:
         self.costs = costs
         self.fleet = Fleet(runners)
         self.waiting = Waiting(aging_s=settings.aging_s, fair_share_s=settings.fair_share_s, fifo=settings.fifo)
-        self.arrivals = Arrivals()
+        self.arrivals = Arrivals()  # all of them
+        self.urgent = Arrivals()  # those with deadlines: for them plans get narrower
+        self.together = Arrivals()  # those that found others here: one client that waits for each answer is not held
         self.counts: Counter[str] = Counter()
         self._held: Counter[str] = Counter()  # waiting or running, by client
         self._probed_s = -math.inf
@@ -71,8 +73,7 @@ class Desk:
         """
         menu = self._menu()
         self._expected.pop(id(ticket.job), None)
-        if ticket.has_deadline:
-            self.arrivals.add(now_s, menu.seconds(ticket.ladder)[0])
+        self._arrived(ticket, now_s, menu)
         displaced: list[Ticket] = []
         if not self.settings.fifo:
             reason = self._refusal(ticket, now_s, menu)
@@ -111,8 +112,7 @@ class Desk:
         if reason is None or self._may_be_accepted_yet(ticket, reason, now_s):
             self._expected[id(ticket.job)] = now_s + EXPECTED_S, menu.least_s(ticket.ladder)
             return
-        if ticket.has_deadline:
-            self.arrivals.add(now_s, menu.seconds(ticket.ladder)[0])
+        self._arrived(ticket, now_s, menu)
         self.counts["refused"] += 1
         raise reason.error()
 
@@ -128,7 +128,7 @@ class Desk:
             return Take(None, late, hold_s)
         batch = choose(
             order, self.fleet.free_s(now_s), now_s, menu,
-            load=self.arrivals.load(now_s), utilisation=self.settings.utilisation,
+            load=self.urgent.load(now_s), utilisation=self.settings.utilisation,
             max_batch=1 if self.settings.fifo else self.settings.max_batch,
         )  # fmt: skip
         for ticket, rung in zip(batch.tickets, batch.rungs):
@@ -166,6 +166,15 @@ class Desk:
         self.counts[how] += 1
         return True
 
+    def _arrived(self, ticket: Ticket, now_s: float, menu: Menu) -> None:
+        """Count what it asks for, accepted or not."""
+        work_s = menu.seconds(ticket.ladder)[0]
+        self.arrivals.add(now_s, work_s)
+        if ticket.has_deadline:
+            self.urgent.add(now_s, work_s)
+        if len(self.waiting) or self.fleet.busy:
+            self.together.add(now_s, work_s)
+
     def _expected_s(self, now_s: float, most: int) -> float:
         """How long the runners will need for those that were checked and have not come yet."""
         for key in [key for key, (until_s, _) in self._expected.items() if until_s < now_s]:
@@ -201,7 +210,7 @@ class Desk:
 
     def _may_be_accepted_yet(self, ticket: Ticket, reason: Refusal, now_s: float) -> bool:
         """Whether another may have to give way to it, or it may be tried although it will be late."""
-        gives_way = self.waiting.greediest(ticket.client, ticket.job.priority) is not None
+        gives_way = self.waiting.greediest(ticket.client) is not None
         return (gives_way and not reason.per_client) or self._may_probe(ticket, now_s)
 
     def _may_probe(self, ticket: Ticket, now_s: float) -> bool:
@@ -222,7 +231,7 @@ class Desk:
         if len(order) > 1 or self.settings.max_wait_ms <= 0 or self.settings.max_batch < 2:
             return 0.0
         held_s = self.settings.max_wait_ms / 1e3 - (now_s - order[0].arrived_s)
-        if held_s <= 0 or self.arrivals.load(now_s) < HOLDING_LOAD * self.fleet.count:
+        if held_s <= 0 or self.together.load(now_s) < HOLDING_LOAD * self.fleet.count:
             return 0.0
         return held_s if self.costs.gain(order[0].ladder.top, 2) < WORTH_HOLDING else 0.0
 

@@ -18,7 +18,7 @@ class Job:
     Args:
         request: the image decoded already: uint8 HWC RGB.
         deadline_s: on the scheduler's clock (`time.monotonic`); None for none.
-        priority: higher goes first.
+        priority: higher goes first among a client's own requests; within plus and minus `settings.HIGHEST_PRIORITY`.
         client: whom fairness counts it to, an API key's id or an address.
         request_id: for logs.
     """

@@ -207,9 +207,9 @@ class Scheduler:
             began_s = self._desk.fleet.began_s(runner)
             whole = not any(isinstance(answer, SlimpathError) for answer in answers)
             seconds = now_s - began_s if whole and now_s - began_s <= self.settings.watchdog_s else None
-            self._desk.finish(runner, batch, seconds)
-            for place, answer in enumerate(answers):
+            for place, answer in enumerate(answers):  # first: the event loop wakes up during what follows
                 self._answer(batch, place, answer, began_s, now_s)
+            self._desk.finish(runner, batch, seconds)
         if self._metrics is not None and seconds is not None:
             self._metrics.engine_called(batch_size=len(answers), seconds=seconds, predicted_s=batch.seconds)
 

@@ -15,7 +15,8 @@ class SchedulerStats:
         running: requests in engine calls.
         runners: engine calls that can be made at a time; of these, `busy` are at work and `hung` do not answer.
         pool_backlog: decodes and encodes at work or waiting.
-        load: seconds of computing asked for per second, as asked for; `runners` is what can be done at full width.
+        load: seconds of computing asked for per second, of all requests, as asked for; `runners` is what can be done at
+            full width.
         accepted, refused: at admission; `displaced` of the accepted gave their place to a client that had less.
         answered: in time, or without a deadline; of these, `degraded` by a narrower plan than asked for.
         late: accepted, not answered in time.

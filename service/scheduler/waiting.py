@@ -1,14 +1,22 @@
 """The requests that wait, in the order in which they will be answered.
 
-1. priority, plus one step for every `aging_s` that it waited: nobody starves
-2. clients that had less than their share of the computing
-3. the earliest deadline (a request without one: when its patience ends)
+1. clients that had less than their share of the computing
+2. the earliest deadline (a request without one: when its patience ends)
+3. in the places that a client has by this: its highest priority
+
+So priorities are among a client's own requests: whoever may send any cannot push strangers back with them. Nobody
+starves: for every `aging_s` that it waited a request goes one step ahead of those that came later, also of its client's
+requests of one step more priority; having had one's share counts as `SHARE_STEPS` of these.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from .fairness import Shares
 from .job import Ticket
+
+SHARE_STEPS = 10
 
 
 class Waiting:
@@ -64,25 +72,34 @@ class Waiting:
             return tickets
         later = self.shares.had_share()
         aging_s = self._aging_s
-        return sorted(
-            tickets,
-            key=lambda ticket: (
-                -ticket.job.priority - int((now_s - ticket.arrived_s) / aging_s),
-                ticket.job.client in later,
-                ticket.due_s,
-            ),
-        )
 
-    def greediest(self, than: str, priority: int) -> Ticket | None:
-        """Whom a newcomer may take the place of: the newest ticket of the client with most of them; None if that client
-        has no two more than `than`, or all of them a higher priority."""
+        def steps(ticket: Ticket) -> int:
+            return int((now_s - ticket.arrived_s) / aging_s)
+
+        tickets.sort(key=lambda ticket: (SHARE_STEPS * (ticket.job.client in later) - steps(ticket), ticket.due_s))
+        if any(ticket.job.priority for ticket in tickets):
+            _put_higher_priorities_first(tickets, steps)
+        return tickets
+
+    def greediest(self, than: str) -> Ticket | None:
+        """Whom a newcomer may take the place of: of the client with most tickets the newest of its lowest priority;
+        None if that client has no two more than `than`."""
         most = max((t.client for t in self._tickets.values()), key=self.shares.waiting, default=None)
-        for ticket in reversed(self._tickets.values()):
-            if ticket.client == most and self.gives_way(ticket, than, priority):
-                return ticket
-        return None
+        own = (ticket for ticket in reversed(self._tickets.values()) if ticket.client == most)
+        found = min(own, key=lambda ticket: ticket.job.priority, default=None)
+        return found if found is not None and self.gives_way(found, than) else None
 
-    def gives_way(self, ticket: Ticket, than: str, priority: int) -> bool:
+    def gives_way(self, ticket: Ticket, than: str) -> bool:
         """Whether a newcomer of the client `than` may take its place: afterwards that client still has no more."""
-        has_more = self.shares.waiting(ticket.client) >= self.shares.waiting(than) + 2
-        return has_more and ticket.client != than and ticket.job.priority <= priority
+        return ticket.client != than and self.shares.waiting(ticket.client) >= self.shares.waiting(than) + 2
+
+
+def _put_higher_priorities_first(order: list[Ticket], steps: Callable[[Ticket], int]) -> None:
+    """Within the places of each client."""
+    places: dict[str, list[int]] = {}
+    for place, ticket in enumerate(order):
+        places.setdefault(ticket.client, []).append(place)
+    for own in places.values():
+        ranked = sorted((order[place] for place in own), key=lambda t: (-t.job.priority - steps(t), t.due_s))
+        for place, ticket in zip(own, ranked):
+            order[place] = ticket

@@ -7,6 +7,7 @@ import io
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from statistics import fmean
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -135,7 +136,16 @@ def _headers(model: Model, outcome: Outcome, cost: Cost) -> dict[str, str]:
     }
     if plan.latency_ms is not None:
         headers["Slimpath-Predicted-Ms"] = f"{plan.latency_ms:.3f}"
+    quality = _mean_kept(plan.qualities)
+    if quality is not None:
+        headers["Slimpath-Quality"] = f"{quality:.4f}"
     return headers
+
+
+def _mean_kept(kept: dict[str, float | None]) -> float | None:
+    """Over the tasks, the share of full accuracy; None if it is unknown of one."""
+    known = [share for share in kept.values() if share is not None]
+    return fmean(known) if known and len(known) == len(kept) else None
 
 
 def _output(outcome: Outcome, task: str, item: Encoded) -> Output:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import uuid
 from functools import partial
 from time import monotonic
@@ -12,7 +11,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from ..errors import HttpError
+from ..limits import body_of
 from ..scheduler.job import Job, Outcome
+from ..scheduler.pool import Pool
 from .answers import Content, make_content
 from .parsing import read_request
 from .preparing import Prepared, engine_request, prepare
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 
 INLINE_BYTES = 64 * 1024  # smaller bodies are read faster than handed over to a thread
 INLINE_ANSWER_BYTES = 2 << 20
+# Of large forms and JSON documents, which must be read before it is known which model's pool would do it.
+READING_THREADS = 2
+READING_LIMIT = 64  # at work or waiting; more are refused (503)
 
 
 def _is_copied(prepared: Prepared, outcome: Outcome, options: Options) -> bool:
@@ -38,6 +42,7 @@ class Infer:
     def __init__(self, registry: ModelRegistry, limits: LimitSettings) -> None:
         self._registry = registry
         self._limits = limits
+        self._pool = Pool(READING_THREADS, READING_LIMIT)
 
     async def answer(self, http: Request) -> Response:
         """One request, from its body to its answer."""
@@ -72,7 +77,7 @@ class Infer:
         return Response(content.body, headers=content.headers, media_type=content.media_type)
 
     async def _read(self, http: Request) -> Any:
-        body = await http.body()
+        body = await body_of(http)
         encoding = http.headers.get("content-encoding", "identity")
         if encoding != "identity":
             hint = "send images as they are: they are compressed already"
@@ -80,8 +85,8 @@ class Infer:
                 415, "unsupported_encoding", f"Content-Encoding {encoding[:64]!r} is not read here", hint=hint
             )
         query = http.scope["query_string"].decode("latin-1")
-        read = partial(read_request, max_tasks=self._limits.max_tasks)
+        read = partial(read_request, max_tasks=self._limits.max_tasks, max_depth=self._limits.max_json_depth)
         content_type = http.headers.get("content-type", "")
         if len(body) <= INLINE_BYTES or content_type.startswith("image/"):
             return read(content_type, query, body)
-        return await asyncio.get_running_loop().run_in_executor(None, read, content_type, query, body)
+        return await self._pool.run(read, content_type, query, body)

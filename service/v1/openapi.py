@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from . import examples
 from .models import PlanOptions
 from .schemas import ErrorAnswer, InferAnswer, JsonRequest, ModelsAnswer, Options, PlanAnswer
 
@@ -35,6 +36,7 @@ ANSWER_HEADERS = {
     "Slimpath-Width": "Encoder width that ran.",
     "Slimpath-Top-K": "Experts per token.",
     "Slimpath-Share": "Of the FLOPs of the full configuration.",
+    "Slimpath-Quality": "Mean over the tasks of `kept`, the share of full accuracy; missing where one is unmeasured.",
     "Slimpath-Degraded": "true where load or deadline made it narrower than asked.",
     "Slimpath-Queue-Ms": "Time in the queue.",
     "Slimpath-Engine-Ms": "Time of the engine call.",
@@ -61,12 +63,12 @@ def infer_operation() -> dict[str, Any]:
             "description": "The image: a form's field `file`, the body itself, or base64 in JSON. With a body of JSON "
             "all options are in the document, none in the URL.",
             "content": {
-                "multipart/form-data": {"schema": _form()},
-                "image/jpeg": _BINARY,
-                "image/png": _BINARY,
+                "multipart/form-data": {"schema": _form(), "example": examples.FORM},
+                "image/jpeg": {**_BINARY, "examples": examples.RAW},
+                "image/png": {**_BINARY, "examples": examples.RAW},
                 "application/json": {
                     "schema": _ref(JsonRequest),
-                    "examples": {"depth": {"value": {"image": _DOT, "tasks": "depth", "budget": 0.5}}},
+                    "examples": {"depth": {"value": {"image": examples.DOT, "tasks": "depth", "budget": 0.5}}},
                 },
             },
         },
@@ -77,7 +79,7 @@ def infer_operation() -> dict[str, Any]:
                     name: {"description": text, "schema": {"type": "string"}} for name, text in ANSWER_HEADERS.items()
                 },
                 "content": {
-                    "application/json": {"schema": _ref(InferAnswer)},
+                    "application/json": {"schema": _ref(InferAnswer), "example": examples.INFER},
                     "application/zip": _BINARY,
                     "application/octet-stream": _BINARY,
                     "image/png": _BINARY,
@@ -90,7 +92,8 @@ def infer_operation() -> dict[str, Any]:
 
 def models_operation() -> dict[str, Any]:
     """GET /v1/models."""
-    return {"operationId": "models", "responses": {**_json_answer(ModelsAnswer), **errors((401, 422, 500, 503))}}
+    answer = _json_answer(ModelsAnswer, examples.MODELS)
+    return {"operationId": "models", "responses": {**answer, **errors((401, 422, 500, 503))}}
 
 
 def plan_operation() -> dict[str, Any]:
@@ -98,7 +101,7 @@ def plan_operation() -> dict[str, Any]:
     return {
         "operationId": "plan",
         "parameters": _parameters(PlanOptions),
-        "responses": {**_json_answer(PlanAnswer), **errors((401, 404, 422, 500, 503, 504))},
+        "responses": {**_json_answer(PlanAnswer, examples.PLAN), **errors((401, 404, 422, 500, 503, 504))},
     }
 
 
@@ -119,16 +122,13 @@ def errors(statuses: Iterable[int]) -> dict[str, Any]:
     }
 
 
-# One grey pixel, so that the example is a request that can be sent.
-_DOT = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNoAAAAggCBd81ytgAAAABJRU5ErkJggg=="
-
-
 def _ref(kind: type[Any]) -> dict[str, str]:
     return {"$ref": REF.format(name=kind.__name__)}
 
 
-def _json_answer(kind: type[Any]) -> dict[str, Any]:
-    return {"200": {"description": "The answer.", "content": {"application/json": {"schema": _ref(kind)}}}}
+def _json_answer(kind: type[Any], example: dict[str, Any]) -> dict[str, Any]:
+    content = {"application/json": {"schema": _ref(kind), "example": example}}
+    return {"200": {"description": "The answer.", "content": content}}
 
 
 def _parameters(kind: type[Any]) -> list[dict[str, Any]]:

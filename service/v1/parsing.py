@@ -12,6 +12,7 @@ from urllib.parse import parse_qsl
 import msgspec
 
 from ..errors import HttpError
+from ..json_bounds import json_excess
 from .multipart import read_parts
 from .schemas import JsonRequest, Options
 
@@ -29,11 +30,14 @@ class SchemaError(HttpError):
         super().__init__(422, "bad_request", message, hint=hint)
 
 
-def read_request(content_type: str, query: str, body: bytes, *, max_tasks: int) -> tuple[bytes, Options]:
+def read_request(
+    content_type: str, query: str, body: bytes, *, max_tasks: int, max_depth: int
+) -> tuple[bytes, Options]:
     """The image file, and what is wanted of it.
 
     Args:
         query: of the URL; together with a JSON body it is refused, which would say things twice.
+        max_depth: of the nesting of JSON.
 
     Raises:
         HttpError: 415, another type of body; 422, a form that cannot be read.
@@ -43,7 +47,7 @@ def read_request(content_type: str, query: str, body: bytes, *, max_tasks: int) 
     if kind == "application/json":
         if query:
             raise SchemaError("options are given in the URL and in JSON", hint="put all of them into the JSON document")
-        image, options = _read_json(body)
+        image, options = _read_json(body, max_depth)
     elif kind == "multipart/form-data":
         image, options = _read_form(content_type, query, body)
     elif kind.startswith("image/") or kind in _RAW_TYPES:
@@ -104,7 +108,9 @@ def _convert(fields: dict[str, Any], kind: type[_Struct]) -> _Struct:
         raise SchemaError(_reason(error)) from None
 
 
-def _read_json(body: bytes) -> tuple[bytes, Options]:
+def _read_json(body: bytes, max_depth: int) -> tuple[bytes, Options]:
+    if excess := json_excess(body, max_depth):
+        raise SchemaError(f"the document {excess}")
     try:
         request = msgspec.json.decode(body, type=JsonRequest)
     except msgspec.ValidationError as error:

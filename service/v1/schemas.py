@@ -7,6 +7,8 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from ..settings import HIGHEST_PRIORITY
+
 OutputFormat = Literal["auto", "png", "png8", "png16", "npy", "npz", "json", "rle", "polygons"]
 ResponseForm = Literal["json", "raw", "zip"]
 MAX_TEXT = 2048
@@ -63,7 +65,15 @@ class Options(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     ] = None
     panel: Annotated[bool, Meta(description="Also one picture of all tasks side by side.")] = False
     strict: Annotated[bool, Meta(description="Refuse (422) what no configuration can keep.")] = False
-    priority: Annotated[int, Meta(ge=-100, le=100, description="Higher goes first.")] = 0
+    priority: Annotated[
+        int,
+        Meta(
+            ge=-HIGHEST_PRIORITY,
+            le=HIGHEST_PRIORITY,
+            description="Of this client's own requests (of one API key, or else one address) the higher goes first. "
+            "Other clients are not pushed back by it.",
+        ),
+    ] = 0
     response: Annotated[
         ResponseForm,
         Meta(description="One JSON document; or the bytes of one output alone; or a ZIP archive with a file for each."),

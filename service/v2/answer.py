@@ -26,9 +26,9 @@ DATATYPES = {"uint8": "UINT8", "float32": "FP32"}
 
 @dataclass(frozen=True)
 class WrittenAnswer:
-    """A body, and the headers that belong to it."""
+    """The pieces of a body, and the headers that belong to it."""
 
-    body: bytes
+    pieces: list[bytes | memoryview]
     headers: dict[str, str]
 
 
@@ -57,11 +57,11 @@ def write_answer(model: Model, request: InferRequest, outcomes: list[Outcome], e
     headers["Content-Type"] = "application/octet-stream" if binary else "application/json"
     if binary:
         headers[LENGTH_HEADER] = str(len(header))
-    body = b"".join((header, *binary))
+    pieces: list[bytes | memoryview] = [header, *binary]
     if encoding is not None:
-        body = deflate(body, encoding)
+        pieces = [deflate(b"".join(pieces), encoding)]
         headers["Content-Encoding"] = encoding
-    return WrittenAnswer(body, headers)
+    return WrittenAnswer(pieces, headers)
 
 
 def _output(asked: Asked, outcomes: list[Outcome]) -> tuple[dict[str, Any], bytes | memoryview | None]:

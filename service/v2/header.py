@@ -1,7 +1,7 @@
 """The JSON of an inference request: what it may hold, and reading it without ever building more than that.
 
 The structs fix the depth of everything but a tensor's `data`, which stays bytes until its nesting and its size are
-known: a body of a million brackets is refused, not parsed.
+known: a body of a million brackets or texts is refused, not parsed.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from ..errors import HttpError
+from ..json_bounds import json_excess
 
 Scalar = str | int | float | bool | None
 MAX_INPUTS = 8  # one is ever right; the rest is for naming the surplus ones in the error
@@ -50,12 +51,17 @@ def bad(message: str, *, hint: str = "") -> HttpError:
     return HttpError(400, "bad_request", message, hint=hint)
 
 
-def read_header(data: bytes | memoryview) -> InferHeader:
+def read_header(data: bytes | memoryview, max_depth: int) -> InferHeader:
     """Parse an inference header.
+
+    Args:
+        max_depth: of its nesting, also in fields that are skipped.
 
     Raises:
         HttpError: 400; not JSON, nested too deeply, a missing or ill-typed field, too many tensors.
     """
+    if excess := json_excess(data, max_depth):
+        raise bad(f"the inference request {excess}")
     try:
         header = _decoder.decode(data)
     except msgspec.ValidationError as error:

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from fastapi import Response
+
+from . import openapi_schemas as schemas
+
 _ERROR = {
     "type": "object",
     "properties": {"error": {"type": "string"}},
@@ -30,20 +34,22 @@ ERRORS: dict[int | str, dict[str, Any]] = {
 }
 
 
-def _ok(what: str, example: Any, schema: dict[str, Any] | None = None) -> dict[int | str, dict[str, Any]]:
-    content = {"application/json": {"schema": schema or {"type": "object"}, "example": example}}
+def _ok(what: str, example: Any, schema: dict[str, Any]) -> dict[int | str, dict[str, Any]]:
+    content = {"application/json": {"schema": schema, "example": example}}
     return {200: {"description": what, "content": content}}
 
 
-_NUMBER = {"type": "integer", "minimum": 0}
-_TENSOR_SHAPE = {"type": "array", "items": {"type": "integer"}}
-_PARAMETERS = {"type": "object", "additionalProperties": True}
-_TIMER = {"count": 12, "ns": 48_000_000}
+_TIMES = {"count": 12, "ns": 48_000_000}
+_NONE = {"count": 0, "ns": 0}
 
-LIVE = _ok("It runs.", {"live": True})
-READY = _ok("All models are warm.", {"ready": True})
-SERVER = _ok("Metadata", {"name": "slimpath", "version": "0.1.0", "extensions": ["binary_tensor_data", "statistics"]})
-MODEL_READY = _ok("It answers.", {"name": "m3vit_nano", "ready": True})
+LIVE = _ok("It runs.", {"live": True}, schemas.LIVE)
+READY = _ok("All models are warm.", {"ready": True}, schemas.READY)
+SERVER = _ok(
+    "Metadata",
+    {"name": "slimpath", "version": "0.1.0", "extensions": ["binary_tensor_data", "statistics"]},
+    schemas.SERVER,
+)
+MODEL_READY = _ok("It answers.", {"name": "m3vit_nano", "ready": True}, schemas.MODEL_READY)
 METADATA = _ok(
     "Metadata",
     {
@@ -53,21 +59,37 @@ METADATA = _ok(
         "inputs": [{"name": "image", "datatype": "BYTES", "shape": [-1]}],
         "outputs": [{"name": "depth", "datatype": "FP32", "shape": [-1, 224, 224]}],
     },
+    schemas.METADATA,
 )
 CONFIG = _ok(
     "Configuration",
     {
         "name": "m3vit_nano",
         "platform": "slimpath_onnx",
+        "backend": "slimpath",
+        "runtime": "onnxruntime",
+        "version_policy": {"latest": {"num_versions": 1}},
         "max_batch_size": 0,
         "input": [{"name": "image", "data_type": "TYPE_STRING", "dims": [-1]}],
         "output": [{"name": "depth", "data_type": "TYPE_FP32", "dims": [-1, 224, 224]}],
+        "parameters": {"widths": {"string_value": "0.25,0.5,0.75,1"}},
     },
+    schemas.CONFIG,
 )
 STATISTICS = _ok(
     "Statistics",
-    {"model_stats": [{"name": "m3vit_nano", "version": "1", "inference_count": 12, "inference_stats": {
-        "success": _TIMER, "fail": {"count": 0, "ns": 0}, "queue": _TIMER}}]},
+    {"model_stats": [{
+        "name": "m3vit_nano", "version": "1", "last_inference": 1_767_225_600_000,
+        "inference_count": 12, "execution_count": 12,
+        "inference_stats": {
+            "success": _TIMES, "fail": _NONE, "queue": _TIMES, "compute_input": _TIMES, "compute_infer": _TIMES,
+            "compute_output": _TIMES, "cache_hit": _NONE, "cache_miss": _NONE,
+        },
+        "batch_stats": [
+            {"batch_size": 1, "compute_input": _NONE, "compute_infer": _TIMES, "compute_output": _NONE},
+        ],
+    }]},
+    schemas.STATISTICS,
 )  # fmt: skip
 
 _REQUEST_SCHEMA = {
@@ -75,7 +97,7 @@ _REQUEST_SCHEMA = {
     "required": ["inputs"],
     "properties": {
         "id": {"type": "string", "maxLength": 512},
-        "parameters": _PARAMETERS,
+        "parameters": schemas.PARAMETERS,
         "inputs": {
             "type": "array",
             "minItems": 1,
@@ -85,9 +107,9 @@ _REQUEST_SCHEMA = {
                 "required": ["name", "shape", "datatype"],
                 "properties": {
                     "name": {"type": "string", "enum": ["image"]},
-                    "shape": _TENSOR_SHAPE,
+                    "shape": schemas.TENSOR_SHAPE,
                     "datatype": {"type": "string", "enum": ["BYTES", "UINT8"]},
-                    "parameters": _PARAMETERS,
+                    "parameters": schemas.PARAMETERS,
                     "data": {"type": "array", "items": {}},
                 },
             },
@@ -97,7 +119,7 @@ _REQUEST_SCHEMA = {
             "items": {
                 "type": "object",
                 "required": ["name"],
-                "properties": {"name": {"type": "string"}, "parameters": _PARAMETERS},
+                "properties": {"name": {"type": "string"}, "parameters": schemas.PARAMETERS},
             },
         },
     },
@@ -112,21 +134,32 @@ _ANSWER_EXAMPLE = {
     "model_name": "m3vit_nano",
     "model_version": "1",
     "id": "42",
-    "parameters": {"width": 0.5, "degraded": False, "queue_ms": 0.4, "compute_ms": 9.8},
+    "parameters": {
+        "task": "depth", "width": 0.5, "top_k": 2, "size": "224x224", "precision": "fp32", "backend": "onnxruntime",
+        "mflops": 420.5, "queue_ms": 0.4, "compute_ms": 9.8, "batch_size": 1, "degraded": False, "budget_met": True,
+        "slack_ms": 980.1, "reason": "the best within width=0.5",
+    },
     "outputs": [{"name": "depth", "datatype": "FP32", "shape": [1, 1, 2], "data": [1.5, 1.6]}],
-}
+}  # fmt: skip
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
+_RAW = {  # without a value: bytes of an image are no text
+    "photo": {
+        "summary": "An image file as it is",
+        "description": "curl --data-binary @photo.jpg -H 'Inference-Header-Content-Length: 0' "
+        "'http://HOST/v2/models/m3vit_nano/infer?task=depth' --output answer.bin",
+    }
+}
 INFER: dict[str, Any] = {
     "responses": {
         200: {
             "description": "The answers; with binary outputs a JSON header and the tensors behind it.",
             "headers": {
                 "Inference-Header-Content-Length": {
-                    "description": "Bytes of the JSON, where tensors follow it.", "schema": _NUMBER,
+                    "description": "Bytes of the JSON, where tensors follow it.", "schema": schemas.COUNT,
                 },
             },
             "content": {
-                "application/json": {"schema": {"type": "object"}, "example": _ANSWER_EXAMPLE},
+                "application/json": {"schema": schemas.ANSWER, "example": _ANSWER_EXAMPLE},
                 "application/octet-stream": _BINARY,
             },
         },
@@ -134,7 +167,7 @@ INFER: dict[str, Any] = {
     "openapi_extra": {
         "parameters": [
             {
-                "name": "Inference-Header-Content-Length", "in": "header", "required": False, "schema": _NUMBER,
+                "name": "Inference-Header-Content-Length", "in": "header", "required": False, "schema": schemas.COUNT,
                 "description": "Bytes of the JSON, where tensors follow it; 0: the body is one image file.",
             },
         ],
@@ -142,7 +175,7 @@ INFER: dict[str, Any] = {
             "required": True,
             "content": {
                 "application/json": {"schema": _REQUEST_SCHEMA, "example": _REQUEST_EXAMPLE},
-                "application/octet-stream": _BINARY,
+                "application/octet-stream": {**_BINARY, "examples": _RAW},
             },
         },
     },
@@ -150,7 +183,7 @@ INFER: dict[str, Any] = {
 
 
 def _optional_body(example: Any) -> dict[str, Any]:
-    schema = {"type": "object", "properties": {"parameters": _PARAMETERS, "ready": {"type": "boolean"}}}
+    schema = {"type": "object", "properties": {"parameters": schemas.PARAMETERS, "ready": schemas.FLAG}}
     return {"requestBody": {"required": False, "content": {"application/json": {"schema": schema, "example": example}}}}
 
 
@@ -159,9 +192,13 @@ INDEX: dict[str, Any] = {
     "responses": _ok(
         "Index",
         [{"name": "m3vit_nano", "version": "1", "state": "READY", "reason": ""}],
-        {"type": "array", "items": {}},
+        schemas.INDEX,
     ),
     "openapi_extra": _optional_body({"ready": True}),
 }
-LOAD: dict[str, Any] = {"responses": _EMPTY, "openapi_extra": _optional_body({})}
-UNLOAD: dict[str, Any] = {"responses": _EMPTY, "openapi_extra": _optional_body({"parameters": {}})}
+LOAD: dict[str, Any] = {
+    "responses": _EMPTY, "response_class": Response, "openapi_extra": _optional_body({}),
+}  # fmt: skip
+UNLOAD: dict[str, Any] = {
+    "responses": _EMPTY, "response_class": Response, "openapi_extra": _optional_body({"parameters": {}}),
+}  # fmt: skip

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 
 from ...runtime.planning.budget import PARAMETERS
 from ...runtime.tasks import TaskRequest, parse_task_choice
+from ..settings import HIGHEST_PRIORITY
 from .header import Scalar, bad
 
 MAX_TEXT = 1024
-LOWEST_PRIORITY = 10  # Triton counts from 1, the highest; from here on it is as without one
+LOWEST_PRIORITY = HIGHEST_PRIORITY + 1  # Triton counts from 1, the highest; from here on it is as without one
 VENDOR = ("task", "budget", *PARAMETERS, "quality_floor", "deadline_ms", "size", "strict")
 
 

@@ -8,12 +8,14 @@ import msgspec
 from fastapi import APIRouter, Request, Response
 
 from ..errors import HttpError
+from ..json_bounds import json_excess
 from ..sources import NAME
 from . import openapi
 from .header import bad
 
 if TYPE_CHECKING:
     from ..registry import ModelRegistry
+    from ..settings import LimitSettings
 
 
 class _Body(msgspec.Struct):
@@ -23,12 +25,15 @@ class _Body(msgspec.Struct):
     ready: bool = False
 
 
-def repository_routes(router: APIRouter, registry: ModelRegistry) -> None:
+def repository_routes(router: APIRouter, registry: ModelRegistry, limits: LimitSettings) -> None:
     """Index, load, unload. Whether somebody may load and unload was checked before (`auth`)."""
+
+    async def read(request: Request) -> _Body:
+        return _read(await request.body(), limits.max_json_depth)
 
     @router.post("/repository/index", summary="Every model, loaded or not", **openapi.INDEX)
     async def index(request: Request) -> list[dict[str, str]]:
-        only_ready = _read(await request.body()).ready
+        only_ready = (await read(request)).ready
         entries = [entry for entry in registry.index() if entry.state == "READY" or not only_ready]
         return [
             {"name": entry.name, "version": entry.version, "state": entry.state, "reason": entry.reason}
@@ -37,13 +42,13 @@ def repository_routes(router: APIRouter, registry: ModelRegistry) -> None:
 
     @router.post("/repository/models/{model}/load", summary="Load or reload a model", **openapi.LOAD)
     async def load(model: str, request: Request) -> Response:
-        _refuse_parameters(_read(await request.body()).parameters)
+        _refuse_parameters((await read(request)).parameters)
         await registry.load(_checked(model))
         return Response()
 
     @router.post("/repository/models/{model}/unload", summary="Stop serving a model", **openapi.UNLOAD)
     async def unload(model: str, request: Request) -> Response:
-        _read(await request.body())
+        await read(request)
         await registry.unload(_checked(model))
         return Response()
 
@@ -54,9 +59,11 @@ def _checked(name: str) -> str:
     return name
 
 
-def _read(body: bytes) -> _Body:
+def _read(body: bytes, max_depth: int) -> _Body:
     if not body.strip():
         return _Body()
+    if excess := json_excess(body, max_depth):
+        raise bad(f"the body {excess}")
     try:
         return msgspec.json.decode(body, type=_Body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -77,6 +84,10 @@ _LEFT_OUT = {
     "/cudasharedmemory/{rest:path}": "shared memory",
     "/trace/setting": "trace settings",
     "/models/{model}/trace/setting": "trace settings",
+    "/models/{model}/generate": "generate",
+    "/models/{model}/generate_stream": "generate",
+    "/models/{model}/versions/{version}/generate": "generate",
+    "/models/{model}/versions/{version}/generate_stream": "generate",
     "/logging": "log settings",
 }
 

@@ -63,7 +63,7 @@ def read_request(
     length = header_length(headers.get("inference-header-content-length"), len(body))
     if length == 0:
         return _read_raw(body, query, tasks)
-    header = read_header(body if length is None else memoryview(body)[:length])
+    header = read_header(body if length is None else memoryview(body)[:length], limits.max_json_depth)
     _check_inputs(header)
     tensor = header.inputs[0]
     size = input_size(tensor)

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, Path, Request, Response
 
 from ...runtime.request import Request as EngineRequest
 from ..errors import HttpError
+from ..limits import body_of
 from ..model import VERSION, Model
 from ..model_errors import NotReady, UnknownModel
+from ..pieces import Pieces
 from ..scheduler.job import Job, Outcome
 from . import openapi
-from .answer import WrittenAnswer, write_answer
+from .answer import LENGTH_HEADER, WrittenAnswer, write_answer
 from .compression import accepted_encoding
 from .describe import model_config, model_metadata, server_metadata
+from .header import header_length
 from .images import decode_images
 from .repository import repository_routes, unsupported_routes
 from .request import InferRequest, read_request
@@ -45,7 +49,7 @@ def make_router(registry: ModelRegistry, statistics: Statistics, limits: LimitSe
     _add_infer(router, registry, limits)  # first: routes are tried in order
     _add_health(router, registry)
     _add_models(router, registry, statistics)
-    repository_routes(router, registry)
+    repository_routes(router, registry, limits)
     unsupported_routes(router)
     return router
 
@@ -125,11 +129,10 @@ def _check_version(name: str, version: str) -> None:
 
 async def _infer(registry: ModelRegistry, limits: LimitSettings, request: Request, name: str) -> Response:
     arrived_s = getattr(request.state, "arrived_s", time.monotonic())
-    body = await request.body()
+    body = await body_of(request)
     async with registry.use(name) as model:
         found = await _read(model, body, request, limits)
-        jobs = _jobs(model, found, arrived_s, request)
-        model.check(jobs[0])  # what would be refused is not decoded first
+        jobs = await _jobs(model, found, arrived_s, request)
         await _decode(model, jobs, limits)
         kind = f"v2 {len(jobs)} {[(output.name, output.binary) for output in found.outputs]}"
         for job in jobs:
@@ -139,20 +142,23 @@ async def _infer(registry: ModelRegistry, limits: LimitSettings, request: Reques
         answered_s = time.monotonic()
         written = await _write(model, found, outcomes, request)
         model.reserve.observe(kind, time.monotonic() - answered_s)
-    return Response(written.body, headers=written.headers)
+    return Pieces(written.pieces, written.headers)
 
 
 async def _read(model: Model, body: bytes, request: Request, limits: LimitSettings) -> InferRequest:
     tasks, headers = model.tasks, request.headers
-    length = headers.get("inference-header-content-length", "")
-    small = len(body) if not length.isdigit() else int(length)
     arguments = body, headers, request.query_params, tasks, limits
-    if small <= INLINE_JSON_BYTES and "content-encoding" not in headers:
+    if "content-encoding" not in headers and _json_bytes(body, headers) <= INLINE_JSON_BYTES:
         found = read_request(*arguments)
     else:
         found = await model.scheduler.pool(read_request, *arguments)
     _check_outputs(model, found, limits)
     return found
+
+
+def _json_bytes(body: bytes, headers: Mapping[str, str]) -> int:
+    length = header_length(headers.get(LENGTH_HEADER), len(body))
+    return len(body) if length is None else length
 
 
 def _check_outputs(model: Model, found: InferRequest, limits: LimitSettings) -> None:
@@ -166,12 +172,13 @@ def _check_outputs(model: Model, found: InferRequest, limits: LimitSettings) -> 
         raise HttpError(400, "output_too_large", "the answer is too large for JSON", hint="ask for binary outputs")
 
 
-def _jobs(model: Model, found: InferRequest, arrived_s: float, request: Request) -> list[Job]:
+async def _jobs(model: Model, found: InferRequest, arrived_s: float, request: Request) -> list[Job]:
     """A job for each image, which may still be encoded."""
     wishes = found.wishes
     size: Any = wishes.size
     if len(found.images) > 1:  # one array holds all answers: they must have one size, whatever plan each of them gets
-        size = model.engine.plan(wishes.tasks, wishes.budget, size=size, strict=wishes.strict).size_hw
+        plan = partial(model.engine.plan, wishes.tasks, wishes.budget, size=size, strict=wishes.strict)
+        size = (await model.scheduler.pool(plan)).size_hw  # tens of milliseconds for a kind of request never seen
     deadline_s = None if wishes.deadline_s is None else arrived_s + wishes.deadline_s
     client = getattr(request.state, "client", "")
     request_id = getattr(request.state, "request_id", "")
@@ -182,6 +189,7 @@ def _jobs(model: Model, found: InferRequest, arrived_s: float, request: Request)
 async def _decode(model: Model, jobs: list[Job], limits: LimitSettings) -> None:
     if not any(isinstance(job.request.image, bytes) for job in jobs):
         return
+    model.check(jobs[0])  # what would be refused is not decoded first
     images: Any = [job.request.image for job in jobs]
     for job, pixels in zip(jobs, await model.scheduler.pool(decode_images, images, model.bundle.manifest, limits)):
         job.request = replace(job.request, image=pixels)

@@ -23,6 +23,7 @@ DATATYPES = frozenset(
      "BYTES")
 )  # fmt: skip
 _MAX_DIM = 1 << 31
+_NO_MARKS = bytes(byte for byte in range(256) if byte not in b"[],")
 Image = bytes | np.ndarray
 
 
@@ -110,7 +111,8 @@ def _split_bytes(data: memoryview, count: int) -> list[bytes]:
 
 
 def _base64_files(tensor: InputTensor, count: int) -> list[bytes]:
-    texts = _json_data(tensor, list[str])
+    _check_count(bytes(tensor.data), [count])  # type: ignore[arg-type]  # Raw is a buffer
+    texts = _json_data(tensor.data, list[str])
     if len(texts) != count:
         raise bad(f"input {INPUT!r}: {len(texts)} elements for the shape [{count}]")
     try:
@@ -120,23 +122,39 @@ def _base64_files(tensor: InputTensor, count: int) -> list[bytes]:
 
 
 def _json_pixels(tensor: InputTensor, shape: list[int]) -> np.ndarray:
-    """Nested or flat numbers as uint8 [N, H, W, 3]."""
-    depth = _leading_brackets(bytes(tensor.data))  # type: ignore[arg-type]  # Raw is a buffer
-    if depth == 1:
-        numbers: Any = _json_data(tensor, list[int])
-    elif depth == len(shape):
-        numbers = _json_data(tensor, list[list[list[list[int]]]])
-    else:
+    """Nested or flat numbers as uint8 [N, H, W, 3].
+
+    Their brackets and commas are compared with the shape first, and the brackets then left out: a list for each pixel
+    would take ten times the bytes of its text.
+    """
+    data = bytes(tensor.data)  # type: ignore[arg-type]  # Raw is a buffer
+    depth = _leading_brackets(data)
+    if depth not in (1, len(shape)):
         raise bad(f"input {INPUT!r}: data must be flat or nested like the shape, got {depth} levels")
+    _check_count(data, shape)
+    if data.translate(None, _NO_MARKS) != _marks(shape if depth > 1 else [math.prod(shape)]):
+        raise bad(f"input {INPUT!r}: its data do not have the shape {shape}")
+    numbers = _json_data(b"[" + data.translate(None, b"[]") + b"]", list[int])
     try:
-        values = np.asarray(numbers, np.int64)
-    except (ValueError, OverflowError):  # ragged, or beyond 64 bits
-        raise bad(f"input {INPUT!r}: its data do not have the shape {shape}, or are not from 0 to 255") from None
-    if values.size != math.prod(shape) or (depth > 1 and list(values.shape) != shape):
-        raise bad(f"input {INPUT!r}: {values.size} numbers for the shape {shape}")
-    if values.min() < 0 or values.max() > 255:
-        raise bad(f"input {INPUT!r}: UINT8 is from 0 to 255, got {values.min()} to {values.max()}")
-    return values.astype(np.uint8).reshape(shape)
+        return np.frombuffer(bytes(numbers), np.uint8).reshape(shape)
+    except (ValueError, OverflowError):
+        wrong = next(number for number in numbers if not 0 <= number <= 255)
+        raise bad(f"input {INPUT!r}: UINT8 is from 0 to 255, got {str(wrong)[:32]}") from None
+
+
+def _check_count(data: bytes, shape: list[int]) -> None:
+    """Before anything is built of it: values are separated by commas, however they are nested."""
+    count = data.count(b",") + 1
+    if count != math.prod(shape):
+        raise bad(f"input {INPUT!r}: {count} numbers for the shape {shape}")
+
+
+def _marks(shape: list[int]) -> bytes:
+    """Brackets and commas of an array of that shape in JSON, without its numbers."""
+    inner = b""
+    for size in reversed(shape):
+        inner = b"[" + b",".join([inner] * size) + b"]"
+    return inner
 
 
 def _leading_brackets(data: bytes) -> int:
@@ -149,9 +167,9 @@ def _leading_brackets(data: bytes) -> int:
     return depth
 
 
-def _json_data(tensor: InputTensor, kind: Any) -> Any:
+def _json_data(data: Any, kind: Any) -> Any:
     try:
-        return msgspec.json.decode(tensor.data, type=kind)  # type: ignore[arg-type]  # UNSET was refused before
+        return msgspec.json.decode(data, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise bad(f"input {INPUT!r}: cannot read its data: {error}") from None
 

@@ -100,10 +100,24 @@ def test_ports_and_probes_are_those_of_the_server_and_need_no_key(where: str):
     (port,) = container["ports"]
     assert port["containerPort"] == loaded.settings.server.port
     probes = {name: probe["httpGet"] for name, probe in container.items() if name.endswith("Probe")}
-    assert probes["readinessProbe"]["path"] == "/v2/health/ready"
-    assert probes["livenessProbe"]["path"] == "/v2/health/live"
     for probe in probes.values():
         assert probe["path"] in PROBES and probe["port"] in (port["containerPort"], port.get("name"))
+
+
+@pytest.mark.parametrize("where", ["deployment", "kserve"])
+def test_a_server_whose_backend_hangs_is_restarted_and_one_that_drains_or_starts_is_not(where: str):
+    """The watchdog takes readiness away; liveness that asks for anything else would never see it."""
+    container = containers()[where]
+    server = settings_of(container)[0].settings
+    probes = {name: probe for name, probe in container.items() if name.endswith("Probe")}
+    assert {probe["httpGet"]["path"] for probe in probes.values()} == {"/v2/health/ready"}
+    alive = probes["livenessProbe"]
+    patience_s = alive["periodSeconds"] * alive["failureThreshold"]
+    assert patience_s > 5 * (server.server.drain_delay_s + server.server.drain_s)
+    assert server.scheduler.watchdog_s < patience_s <= 600  # a call that is only slow comes back in that time
+    start = probes.get("startupProbe")
+    start_s = start["periodSeconds"] * start["failureThreshold"] if start else alive["initialDelaySeconds"] + patience_s
+    assert start_s >= 600
 
 
 def test_the_service_leads_to_the_pods():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.server
+import importlib.util
 import os
 import signal
 import socket
@@ -161,6 +162,28 @@ def test_service_is_ready_when_it_says_so_and_alive_while_it_says_so(
     Service.states = set()  # it hangs
     systemd.listen_for(0.5)
     assert "WATCHDOG=1" not in systemd.listen_for(1.5)
+
+
+def test_service_whose_backend_hangs_gets_no_beat_after_five_minutes(service: http.server.ThreadingHTTPServer):
+    """It still says that it lives; readiness is what the watchdog of its calls takes away."""
+    spec = importlib.util.spec_from_file_location("notify", FILE)
+    assert spec is not None and spec.loader is not None
+    notify = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(notify)
+    now_s = [0.0]
+    pulse = notify.HttpPulse(f"http://127.0.0.1:{service.server_port}", lambda: now_s[0])
+    Service.states = {"/v2/health/live"}
+    assert not pulse.beat() and pulse.status == "loading"
+    Service.states |= {"/v2/health/ready"}
+    now_s[0] = 1000.0
+    assert pulse.beat() and pulse.status == "ready"
+    Service.states = {"/v2/health/live"}
+    now_s[0] = 1299.0
+    assert pulse.beat() and pulse.ready and pulse.status == "not ready"
+    now_s[0] = 1301.0
+    assert not pulse.beat() and pulse.ready
+    Service.states |= {"/v2/health/ready"}  # a call that was only slow
+    assert pulse.beat() and pulse.status == "ready"
 
 
 @pytest.mark.parametrize(

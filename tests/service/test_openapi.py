@@ -15,11 +15,12 @@ from typing import Any
 
 import httpx
 import pytest
+from jsonschema import Draft202012Validator
 
 import slimpath
 from slimpath.service.v1.formats import ALL_FORMATS
 from slimpath.service.v1.schemas import OutputFormat
-from slimpath.tests.service.running import on_socket, settings_for
+from slimpath.tests.service.running import encoded, on_socket, settings_for
 
 BENCHMARKS = Path(slimpath.__file__).resolve().parent / "benchmarks"
 CASES = int(os.environ.get("SLIMPATH_TEST_CASES", "100"))
@@ -79,6 +80,59 @@ def test_the_example_of_infer_is_a_request_that_is_answered(client: httpx.Client
     for example in content["examples"].values():
         answer = client.post("/v1/infer", json=example["value"])
         assert answer.status_code == 200, answer.text
+
+
+def test_the_example_of_a_form_is_a_request_that_is_answered(client: httpx.Client, document: dict[str, Any]):
+    content = document["paths"]["/v1/infer"]["post"]["requestBody"]["content"]
+    assert all("example" in media or "examples" in media for media in content.values())
+    form = dict(content["multipart/form-data"]["example"])
+    assert form.pop("file")
+    answer = client.post("/v1/infer", files={"file": ("photo.jpg", encoded())}, data=form)
+    assert answer.status_code == 200, answer.text
+
+
+def json_answers(document: dict[str, Any]) -> dict[tuple[str, str], dict[str, Any]]:
+    """(path, method) -> what is said of its answer in JSON."""
+    found = {}
+    for path, method, operation in operations(document):
+        content = operation["responses"].get("200", {}).get("content", {})
+        if "application/json" in content:
+            found[path, method] = content["application/json"]
+    return found
+
+
+def faults(document: dict[str, Any], media: dict[str, Any], value: Any) -> list[str]:
+    """Where a value is not what the schema of its media type says."""
+    schema = {**media["schema"], "components": document["components"]}
+    return [f"{error.json_path}: {error.message}" for error in Draft202012Validator(schema).iter_errors(value)]
+
+
+def test_every_answer_has_an_example_that_its_schema_allows(document: dict[str, Any]):
+    described = json_answers(document)
+    assert len(described) > 12
+    for operation, media in described.items():
+        assert "example" in media, operation
+        assert faults(document, media, media["example"]) == [], operation
+        assert faults(document, media, {}), (operation, "its schema allows anything")
+
+
+def test_what_is_answered_is_what_the_schemas_say(client: httpx.Client, document: dict[str, Any]):
+    described = json_answers(document)
+    (model,) = client.get("/v1/models").json()["models"]
+    v2 = document["paths"]["/v2/models/{model}/infer"]["post"]["requestBody"]["content"]["application/json"]["example"]
+    bodies = {"/v1/infer": {"files": {"file": ("photo.jpg", encoded())}}, "/v2/repository/index": {"json": {}}}
+    for path in ("/v2/models/{model}/infer", "/v2/models/{model}/versions/{version}/infer"):
+        bodies[path] = {"json": {**v2, "parameters": {"width": 0.5}}}  # a busy machine is late
+    asked = sorted(
+        described, key=lambda operation: "stats" in operation[0]
+    )  # these last: then there is something to count
+    for path, method in asked:
+        url = path.replace("{model}", model["name"]).replace("{version}", "1")
+        answer = client.request(method, url, **bodies.get(path, {}))
+        assert answer.status_code == 200, (path, answer.text)
+        assert faults(document, described[path, method], answer.json()) == [], path
+    plan = client.get("/v1/plan", params={"curve": "true", "budget": "0.5"}).json()
+    assert plan["curve"] and faults(document, described["/v1/plan", "get"], plan) == []
 
 
 def test_every_option_is_described(document: dict[str, Any]):

@@ -3,7 +3,10 @@ import { grab, shrink, startCamera, stopCamera } from "./pictures.js";
 import { drawChart, showAnswer, showError, showTasks } from "./view.js";
 
 const $ = (id) => document.getElementById(id);
-const state = { models: [], blob: null, url: "", camera: null, busy: false, again: false, times: [], curve: [] };
+const RETRY_S = 1;  // of the camera after an error, where the server does not say how long
+const state = {
+  models: [], blob: null, shown: null, url: "", camera: null, busy: false, again: false, timer: 0, times: [], curve: [],
+};
 
 function headers() {
   const key = $("key").value;
@@ -14,7 +17,11 @@ async function ask(path, options = {}) {
   const answer = await fetch(path, { ...options, headers: headers() });
   const body = await answer.json().catch(() => ({}));
   if (answer.status === 401) $("key-entry").hidden = false;
-  if (!answer.ok) throw new Error(body.error?.message ?? `the server answered ${answer.status}`);
+  if (!answer.ok) {
+    const error = new Error(body.error?.message ?? `the server answered ${answer.status}`);
+    error.retry_s = Number(answer.headers.get("Retry-After")) || RETRY_S;
+    throw error;
+  }
   return body;
 }
 
@@ -69,42 +76,59 @@ function budget() {
   return { budget: share.toFixed(3), text: `${Math.round(share * 100)} %` };
 }
 
-// One request at a time: what changes meanwhile is asked when the answer is there.
+// One request at a time: what changes meanwhile is asked when the answer is there. The camera asks again of itself, after
+// an error not before the server may have recovered.
 async function changed() {
   if (state.busy) return void (state.again = true);
+  clearTimeout(state.timer);
   const tasks = chosenTasks();
   if (!state.models.length) return;
   if (!tasks) return showError("Tick at least one task.");
   state.busy = true;
+  let wait_s = 0;
   try {
     await readCurve(tasks);
     const wish = budget();
     $("budget-text").textContent = wish.text;
     $("budget").setAttribute("aria-valuetext", wish.text);
     if (state.camera) state.blob = await grab($("video"));
-    if (state.blob) await infer(tasks, wish);
+    if (state.blob) await infer(state.blob, tasks, wish);
   } catch (error) {
+    wait_s = error.retry_s ?? RETRY_S;
     showError(error.message);
   }
   state.busy = false;
-  if (state.again || state.camera) {
+  if (state.again || (state.camera && !wait_s)) {
     state.again = false;
     requestAnimationFrame(changed);
+  } else if (state.camera) {
+    state.timer = setTimeout(changed, wait_s * 1000);
   }
 }
 
-async function infer(tasks, wish) {
+async function infer(blob, tasks, wish) {
   const form = new FormData();
-  form.set("file", state.blob, "picture.jpg");
+  form.set("file", blob, "picture.jpg");
   form.set("tasks", tasks);
   form.set("format", "png");
   form.set("model", model().name);
   if (wish.budget) form.set("budget", wish.budget);
   const answer = await ask("/v1/infer", { method: "POST", body: form });
-  showAnswer(answer, state.url);
-  state.times.push({ server: answer.cost.measured.server_ms, predicted: answer.cost.predicted.latency_ms });
+  showAnswer(answer, urlOf(blob));
+  const { measured, predicted } = answer.cost;
+  state.times.push({ server: measured.server_ms, engine: measured.engine_ms, predicted: predicted.latency_ms });
   state.times = state.times.slice(-32);
   drawChart($("chart"), state.times);
+}
+
+// Of the picture that was answered; the one of the picture before is given back.
+function urlOf(blob) {
+  if (blob !== state.shown) {
+    URL.revokeObjectURL(state.url);
+    state.url = URL.createObjectURL(blob);
+    state.shown = blob;
+  }
+  return state.url;
 }
 
 async function take(file) {
@@ -114,8 +138,6 @@ async function take(file) {
   } catch {
     return showError("The browser cannot read this file as a picture: choose a JPEG or PNG.");
   }
-  if (state.url) URL.revokeObjectURL(state.url);
-  state.url = URL.createObjectURL(state.blob);
   changed();
 }
 

@@ -88,6 +88,8 @@ function showPlan({ plan, cost, quality, model }) {
   $("reasons").replaceChildren(...plan.reasons.map((reason) => element("li", { textContent: reason })));
 }
 
+// A bar is all of the server's time, much of which is drawing and packing the pictures; its stronger part is the
+// engine's, which is what the budget buys and the prediction is of.
 export function drawChart(svg, times) {
   const [width, height, left] = [320, 120, 46];  // left: four digits and "ms"
   const highest = Math.max(10, ...times.map((one) => Math.max(one.server, one.predicted ?? 0))) * 1.1;
@@ -105,14 +107,17 @@ export function drawChart(svg, times) {
   ]);
   times.forEach((one, at) => {
     const x = left + at * step;
-    const top = y(one.server);
-    parts.push(part("rect", { class: "server", x: x + 1, y: top, width: step - 2, height: y(0) - top }));
+    for (const name of ["server", "engine"]) {
+      const top = y(one[name]);
+      parts.push(part("rect", { class: name, x: x + 1, y: top, width: step - 2, height: y(0) - top }));
+    }
     if (one.predicted != null) {
       const line = y(one.predicted);
       parts.push(part("path", { class: "predicted", d: `M${x} ${line}H${x + step}` }));
     }
   });
   const last = times[times.length - 1];
-  svg.setAttribute("aria-label", `Latency of the last ${times.length} answers, now ${last.server.toFixed(0)} ms`);
+  const now = `${last.server.toFixed(0)} ms, ${last.engine.toFixed(0)} of them in the engine`;
+  svg.setAttribute("aria-label", `Latency of the last ${times.length} answers, now ${now}`);
   svg.replaceChildren(...parts);
 }

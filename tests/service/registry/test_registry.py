@@ -340,3 +340,22 @@ def test_unknown_names_are_told_what_there_is(opened: Opened, bundle: Path) -> N
     with pytest.raises(UnknownModel) as error:
         registry.get("\x1b[31m" + "x" * 5000)
     assert len(str(error.value)) < 300 and "\x1b" not in str(error.value)
+
+
+def test_a_model_that_takes_long_to_close_does_not_stop_the_event_loop(opened: Opened, bundle: Path) -> None:
+    loop_goes_on = threading.Event()
+    waited: list[bool] = []
+
+    async def work() -> None:
+        registry = opened.registry(f"a={bundle}")
+        await registry.start()
+        opened.schedulers[0].close = lambda: waited.append(loop_goes_on.wait(20))  # as it joins a runner that hangs
+        unloading = asyncio.ensure_future(registry.unload("a"))
+        while not waited and not unloading.done():
+            await asyncio.sleep(0.01)
+            loop_goes_on.set()
+        await unloading
+        await registry.close()
+
+    run(work)
+    assert waited == [True] and opened.engines[0].closed

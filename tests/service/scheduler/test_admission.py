@@ -7,7 +7,7 @@ import pytest
 from slimpath.service.scheduler.costs import Costs
 from slimpath.service.scheduler.desk import EXPECTED_S, Desk
 from slimpath.service.scheduler.errors import Refused, Unavailable
-from slimpath.service.settings import SchedulerSettings
+from slimpath.service.settings import HIGHEST_PRIORITY, SchedulerSettings
 from slimpath.tests.service.scheduler.simulation import make_ladder, make_ticket
 
 LADDER = make_ladder([80.0, 40.0])
@@ -45,12 +45,20 @@ def test_it_is_refused_if_another_would_be_late_because_of_it() -> None:
         desk.accept(make_ticket(LADDER, within_s=0.1), 0.0)
 
 
-def test_a_higher_priority_may_make_others_late() -> None:
+def test_a_higher_priority_may_make_the_clients_own_requests_late() -> None:
     desk = make_desk()
     for _ in range(4):
         desk.accept(make_ticket(LADDER, within_s=0.23), 0.0)
     desk.accept(make_ticket(LADDER, within_s=0.1, priority=1), 0.0)
     assert desk.counts["accepted"] == 6
+
+
+def test_no_priority_makes_another_clients_accepted_requests_late() -> None:
+    desk = make_desk()
+    for number in range(4):
+        desk.accept(make_ticket(LADDER, within_s=0.23, client=f"client {number}"), 0.0)
+    with pytest.raises(Refused, match="make others late"):
+        desk.accept(make_ticket(LADDER, within_s=0.1, priority=HIGHEST_PRIORITY, client="high"), 0.0)
 
 
 def test_one_that_would_be_late_anyway_does_not_keep_others_out() -> None:
@@ -140,13 +148,55 @@ def test_a_lone_request_is_held_for_company_only_where_that_pays() -> None:
     for costs in (cheaper, dearer):
         desk = Desk(SchedulerSettings(max_wait_ms=5.0), costs, 1)
         for number in range(20):
-            desk.arrivals.add(number * 0.05, 0.08)
+            desk.together.add(number * 0.05, 0.08)
         desk.accept(make_ticket(LADDER, now_s=1.0, within_s=1.0), 1.0)
         take = desk.take(0, 1.0)
         held.append(take.wait_s)
         later = desk.take(0, 1.006) if take.batch is None else take
         assert later.batch is not None
     assert held == [pytest.approx(0.005), None]
+
+
+def offer(desk: Desk, *, within_s: float | None, apart: bool) -> None:
+    """Twenty requests in each of four seconds, 1.6 times what can be done: one by one, or four at a time."""
+    for number in range(80):
+        now_s = number * 0.05
+        desk.accept(make_ticket(LADDER, now_s=now_s, within_s=within_s), now_s)
+        if apart or number % 4 == 3:
+            while (take := desk.take(0, now_s + 0.006)).batch is not None:
+                desk.finish(0, take.batch, take.batch.seconds)
+                for ticket in take.batch.tickets:
+                    desk.settled(ticket, "answered")
+
+
+@pytest.mark.parametrize("within_s", [None, 5.0])
+def test_the_load_is_of_all_requests_whether_they_have_deadlines_or_not(within_s: float | None) -> None:
+    desk = Desk(SchedulerSettings(), Costs(), 1)
+    offer(desk, within_s=within_s, apart=True)
+    assert 1.2 < desk.arrivals.load(4.0) < 1.6
+
+
+def test_requests_without_deadlines_do_not_make_those_with_narrower_once_they_are_answered() -> None:
+    chosen_ms = []
+    for within_s in (None, 5.0):
+        desk = Desk(SchedulerSettings(), Costs(), 1)
+        offer(desk, within_s=within_s, apart=True)
+        desk.accept(make_ticket(LADDER, now_s=4.0, within_s=0.2), 4.0)
+        batch = desk.take(0, 4.0).batch
+        assert batch is not None
+        chosen_ms.append(batch.rungs[0].plan.latency_ms)
+    assert chosen_ms == [80.0, 40.0]
+
+
+@pytest.mark.parametrize(("apart", "held_s"), [(False, 0.005), (True, None)])
+def test_a_lone_request_without_a_deadline_is_held_where_others_came_together(
+    apart: bool, held_s: float | None
+) -> None:
+    """A client that waits for each answer before it asks again is never held: nobody else will come."""
+    desk = Desk(SchedulerSettings(max_wait_ms=5.0), Costs(lambda rung, images: 0.5), 1)
+    offer(desk, within_s=None, apart=apart)
+    desk.accept(make_ticket(LADDER, now_s=4.0), 4.0)
+    assert desk.take(0, 4.0).wait_s == (held_s and pytest.approx(held_s))
 
 
 def test_on_an_idle_server_nobody_is_held() -> None:

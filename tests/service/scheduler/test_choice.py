@@ -68,6 +68,20 @@ def test_two_runners_do_twice_as_much() -> None:
     assert chosen_ms(order, free_s=(0.0, 0.0)) == 60.0
 
 
+@pytest.mark.parametrize(("narrowest_ms", "believed"), [(50.0, 43.0), (90.0, 90.0)])
+def test_a_narrower_plan_is_not_given_up_for_a_prediction_that_is_a_little_too_dark(
+    narrowest_ms: float, believed: float
+) -> None:
+    ladder, costs = make_ladder((82.0, 60.0, 43.0, 40.0)), Costs()
+    for rung, milliseconds in zip(ladder.rungs, (82.0, 60.0, 43.0, narrowest_ms)):
+        for _ in range(300):
+            costs.observe([rung], milliseconds / 1e3)
+    menu = Menu(costs, narrows=True)
+    assert menu.seconds(ladder)[-1] == pytest.approx(believed / 1e3, rel=0.1)
+    quickest = menu.within(ladder, 0.0)
+    assert quickest == (3 if believed == 43.0 else 2)
+
+
 def test_without_narrowing_it_is_always_the_plan_asked_for() -> None:
     assert chosen_ms([make_ticket(LADDER, within_s=0.03)], narrows=False) == 80.0
 

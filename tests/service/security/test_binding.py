@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ssl
-import subprocess
 from pathlib import Path
 
 import httpx
@@ -77,6 +76,8 @@ def test_origins_that_were_named_are_let_in(bundle: Path):
         preflight = running.options("/v1/infer", headers=asked)
     assert good.headers["access-control-allow-origin"] == "https://app.example"
     assert "access-control-allow-origin" not in bad.headers
+    assert "Inference-Header-Content-Length" in good.headers["access-control-expose-headers"]
+    assert "inference-header-content-length" in preflight.headers["access-control-allow-headers"].lower()
     assert preflight.status_code == 200 and "POST" in preflight.headers["access-control-allow-methods"]
 
 
@@ -86,21 +87,6 @@ def test_tls_needs_both_files(tmp_path: Path):
         check_settings(settings_for(None, server={"tls_cert": str(tmp_path / "a.pem")}))
     with pytest.raises(SettingsError, match="there is no file"):
         check_settings(settings_for(None, server={"tls_cert": str(tmp_path / "b"), "tls_key": str(tmp_path / "b")}))
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    folder = tmp_path_factory.mktemp("tls")
-    key, cert = folder / "key.pem", folder / "cert.pem"
-    command = [
-        "openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost",
-        "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-keyout", str(key), "-out", str(cert),
-    ]  # fmt: skip
-    try:
-        subprocess.run(command, check=True, capture_output=True)
-    except FileNotFoundError:
-        pytest.skip("no openssl on this machine to make a certificate with")
-    return cert, key
 
 
 def test_with_a_certificate_it_speaks_https_alone(bundle: Path, certificate: tuple[Path, Path]):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
 import json
 import socket
@@ -9,12 +10,19 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from slimpath.service.errors import HttpError
+from slimpath.service.json_bounds import json_excess
 from slimpath.service.limits import Bodies
+from slimpath.service.protocol import Connections
+from slimpath.service.settings import LimitSettings
+from slimpath.service.v1 import infer
 from slimpath.tests.service.running import encoded, on_socket, picture, settings_for, wait_until
 
 LIMITS = {
@@ -171,11 +179,24 @@ def test_too_many_connections_are_turned_away(port: int):
     held = [connect(port) for _ in range(20)]
     try:
         with connect(port) as one_more:
-            assert read_all(one_more).startswith(b"HTTP/1.1 503")
+            answer = read_all(one_more)
+        assert answer.startswith(b"HTTP/1.1 503") and b"retry-after: 1\r\n" in answer
+        for name in (b"x-content-type-options", b"content-security-policy", b"cache-control", b"x-frame-options"):
+            assert b"\r\n%s: " % name in answer
     finally:
         for connection in held:
             connection.close()
     wait_until(lambda: httpx.get(f"http://127.0.0.1:{port}/v2/health/ready", timeout=30).status_code == 200)
+
+
+def test_connections_are_counted_together_and_for_each_address():
+    counted = Connections(LimitSettings(max_connections=3, max_connections_per_address=2))
+    assert counted.enter("a") and counted.enter("a")
+    assert not counted.enter("a"), "a third of one address"
+    assert counted.enter("b")
+    assert not counted.enter("b") and not counted.enter("c"), "a fourth of all"
+    counted.leave("a")
+    assert counted.enter("c") and not counted.enter("a")
 
 
 def test_bodies_share_a_number_of_bytes(port: int):
@@ -221,6 +242,44 @@ def test_nested_json_is_refused(small: httpx.Client, depth: int):
         body = (opening * depth + "1" + closing * depth)[:100_000].encode()
         assert small.post("/v1/infer", content=body, headers={"content-type": "application/json"}).status_code == 422
         assert small.post("/v2/models/tiny/infer", content=body).status_code == 400
+
+
+def test_documents_of_many_texts_are_refused_before_they_are_read(small: httpx.Client):
+    image, headers = base64.b64encode(encoded()).decode(), {"content-type": "application/json"}
+    answer = small.post("/v1/infer", content=json.dumps({"image": image, "tasks": ["a"] * 9000}), headers=headers)
+    assert answer.status_code == 422 and "8192 texts" in answer.json()["error"]["message"]
+    answer = small.post("/v2/repository/index", content=json.dumps({"parameters": {str(n): 0 for n in range(9000)}}))
+    assert answer.status_code == 400 and "8192 texts" in answer.json()["error"]
+
+
+def test_large_documents_wait_in_a_short_queue_and_beyond_it_are_refused(bundle: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(infer, "READING_LIMIT", 0)
+    document = {"image": base64.b64encode(encoded()).decode(), "budget": "x" * infer.INLINE_BYTES}
+    with on_socket(settings_for(bundle)) as port:
+        answer = httpx.post(f"http://127.0.0.1:{port}/v1/infer", json=document, timeout=60)
+    assert answer.status_code == 503 and "retry-after" in answer.headers
+
+
+def test_nesting_is_counted_outside_of_texts():
+    for text, excess in (
+        ('{"a": "[[[[["}', False), (r'{"a": "\"[[[[["}', False), (r'{"a": "\\", "b": [[[[]]]]}', True),
+        ("[[[[]]]]", False), ("[[[[[]]]]]", True), ("[[[[[", True), ('[{"a": [{"b": []}]}]', True),
+        ("[" + "[[]]," * 100_000 + "[[[]]]]", False), ("[" + "[[]]," * 100_000 + "[[[[]]]]]", True),
+        ('["' + "[" * 100_000 + '", [[[]]]]', False), ('["' + "[" * 100_000 + '", [[[[]]]]]', True),
+    ):  # fmt: skip
+        assert bool(json_excess(text.encode(), 4)) == excess, text[:50]
+
+
+@given(st.recursive(st.none() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)))
+def test_nesting_is_counted_as_a_reader_would(value: Any):
+    def depth(value: Any) -> int:
+        inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else None
+        return 0 if inner is None else 1 + max(map(depth, inner), default=0)
+
+    for text in (json.dumps(value), json.dumps(value, ensure_ascii=False)):
+        data = text.encode("utf-8", "surrogatepass")
+        assert not json_excess(data, depth(value))
+        assert depth(value) == 0 or json_excess(data, depth(value) - 1)
 
 
 def test_too_many_tasks_and_fields_are_refused(small: httpx.Client):

@@ -16,6 +16,9 @@ import pytest
 
 from slimpath.runtime import Engine
 from slimpath.runtime.imaging.pictures import image_part
+from slimpath.service.loadtest.client import Answer
+from slimpath.service.loadtest.samples import read_sample
+from slimpath.service.v1.answers import _mean_kept
 from slimpath.tests.service.running import encoded, picture, read_png
 
 JPEG = {"content-type": "image/jpeg"}
@@ -98,6 +101,34 @@ def test_raw_16_bit_depth_says_its_scale(client: httpx.Client):
     assert stored.dtype == np.uint16 and answer.headers["content-type"] == "image/png"
     exact = np.load(io.BytesIO(infer(client, tasks="depth", response="raw", format="npy").content))
     np.testing.assert_allclose(stored * float(answer.headers["slimpath-scale"]), np.clip(exact, 0, 65.535), atol=6e-4)
+
+
+def test_a_priority_that_nobody_has_is_refused(client: httpx.Client):
+    for priority, status in ((-5, 200), (5, 200), (6, 422), (100, 422), (-6, 422)):
+        answer = client.post(
+            "/v1/infer", content=encoded(), headers=JPEG, params={"priority": priority, "tasks": "depth"}
+        )
+        assert answer.status_code == status, (priority, answer.text)
+        assert status == 200 or "priority" in answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("budget", ["min", "1.0"])
+def test_the_accuracy_that_is_kept_is_a_header_of_every_form_and_read_by_the_load_generator(
+    client: httpx.Client, budget: str
+):
+    kept = infer(client, tasks="depth", budget=budget).json()["quality"]["kept"]["depth"]
+    for form in ("json", "raw", "zip"):
+        answer = infer(client, tasks="depth", budget=budget, format="npy", response=form)
+        assert float(answer.headers["slimpath-quality"]) == pytest.approx(kept, abs=1e-4)
+        sample = read_sample(Answer(200, dict(answer.headers), b""), 0.0, 0.0, 0.1)
+        assert sample.quality == pytest.approx(kept, abs=1e-4)
+    both = infer(client, tasks="depth,semseg", budget=budget)
+    shares = both.json()["quality"]["kept"].values()
+    assert float(both.headers["slimpath-quality"]) == pytest.approx(sum(shares) / 2, abs=1e-4)
+
+
+def test_a_mean_of_which_a_part_is_unmeasured_is_not_told():
+    assert _mean_kept({"depth": 0.5, "edge": None}) is None and _mean_kept({}) is None
 
 
 def test_raw_json_formats_are_json_documents(client: httpx.Client):

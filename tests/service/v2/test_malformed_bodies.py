@@ -49,12 +49,15 @@ def as_bytes(*elements: bytes) -> bytes:
 
 BYTES_2 = {"name": "image", "shape": [2], "datatype": "BYTES", "parameters": {"binary_data_size": 14}}
 GOOD = {**IMAGE, "data": FLAT}
+NESTED: list[Any] = []
+for _ in range(40):
+    NESTED = [NESTED]
 DEEP = b'{"inputs":' + b"[" * 100_000 + b"]" * 100_000 + b"}"
 DEEP_DATA = (
     b'{"inputs":[{"name":"image","shape":[1,2,2,3],"datatype":"UINT8","data":' + b"[" * 50_000 + b"]" * 50_000 + b"}]}"
 )
 
-BODIES: dict[str, tuple[tuple[bytes, dict[str, str]], str]] = {
+BODIES: dict[str, tuple[tuple[bytes, dict[str, Any]], str]] = {
     "empty": ((b"", {}), "not JSON"),
     "not JSON": ((b"{", {}), "not JSON"),
     "not an object": ((b"[1]", {}), "does not fit the protocol"),
@@ -62,6 +65,9 @@ BODIES: dict[str, tuple[tuple[bytes, dict[str, str]], str]] = {
     "not UTF-8": ((b'{"inputs":[{"name":"\xff"}]}', {}), "not JSON|does not fit"),
     "bare NaN": ((b'{"inputs":[{"name":"image","shape":[1,1,1,3],"datatype":"UINT8","data":[NaN,0,0]}]}', {}), "JSON"),
     "deep nesting": ((DEEP, {}), "does not fit|too deeply"),
+    "deep in an unknown field": (plain(GOOD, later=NESTED), "nested too deeply: more than 32 levels"),
+    "many texts": (plain(GOOD, later=["a"] * 9000), "holds more than 8192 texts"),
+    "many files": (plain({"name": "image", "shape": [1], "datatype": "BYTES", "data": ["a"] * 8000}), "8000 "),
     "deep data": ((DEEP_DATA, {}), "too deeply|levels"),
     "too short": (with_tensors(binary(12), bytes(11)), "unexpected size .* binary_data_size is 12, 11 bytes follow"),
     "too long": (with_tensors(binary(12), bytes(13)), "unexpected additional input data: 1 bytes"),
@@ -69,6 +75,9 @@ BODIES: dict[str, tuple[tuple[bytes, dict[str, str]], str]] = {
     "negative header length": (with_tensors(binary(12), bytes(12), length=-1), "must be a number of bytes"),
     "header length in words": (with_tensors(binary(12), bytes(12), length="ten"), "must be a number of bytes"),
     "header length beyond 64 bits": (with_tensors(binary(12), bytes(12), length="9" * 30), "must be a number of bytes"),
+    "header length of no ASCII": (
+        (b"{}", {"Inference-Header-Content-Length": b"\xb2"}), "must be a number of bytes"),
+    "header length of 5000 digits": (with_tensors(binary(12), bytes(12), length="9" * 5000), "must be a number"),
     "header cut off": (with_tensors(binary(12), bytes(12), length=20), "not JSON"),
     "size is not that of the shape": (with_tensors(binary(11), bytes(11)), "takes 12 bytes, got 11"),
     "negative size": (with_tensors(binary(-1)), "binary_data_size must be"),
@@ -88,10 +97,15 @@ BODIES: dict[str, tuple[tuple[bytes, dict[str, str]], str]] = {
     "many images": (plain({**GOOD, "shape": [33, 2, 2, 3]}), "33 images in one request"),
     "too few numbers": (plain({**GOOD, "data": FLAT[1:]}), "11 numbers for the shape"),
     "too many numbers": (plain({**GOOD, "data": [*FLAT, 1]}), "13 numbers for the shape"),
-    "ragged": (plain({**GOOD, "data": [[[[1, 2, 3], [4, 5]], [[1, 2, 3], [4, 5, 6]]]]}), "do not have the shape"),
+    "ragged": (plain({**GOOD, "data": [[[[1, 2, 3], [4, 5]], [[1, 2, 3], [4, 5, 6]]]]}), "11 numbers for the shape"),
+    "ragged with the right number": (
+        plain({**GOOD, "data": [[[[1, 2, 3, 4], [5, 6]], [[1, 2, 3], [4, 5, 6]]]]}), "do not have the shape"),
+    "lists for numbers": (plain({**GOOD, "data": [[[[[], 2, 3], [4, 5, 6]], [[1, 2, 3], [4, 5, 6]]]]}), "the shape"),
+    "empty lists": (plain({**GOOD, "data": [[[[]] * 12]]}), "do not have the shape"),
+    "objects for numbers": (plain({**GOOD, "data": [{"a": 1, "b": 2}, *FLAT[2:]]}), "cannot read its data"),
     "nested too little": (plain({**GOOD, "data": [FLAT]}), "flat or nested like the shape, got 2 levels"),
     "numbers that are no bytes": (plain({**GOOD, "data": [256, *FLAT[1:]]}), "from 0 to 255"),
-    "numbers beyond 64 bits": (plain({**GOOD, "data": [2**70, *FLAT[1:]]}), "cannot read|do not have"),
+    "numbers beyond 64 bits": (plain({**GOOD, "data": [2**70, *FLAT[1:]]}), "cannot read|from 0 to 255"),
     "fractions": (plain({**GOOD, "data": [0.5, *FLAT[1:]]}), "cannot read its data"),
     "texts for numbers": (plain({**GOOD, "data": ["1"] * 12}), "cannot read its data"),
     "unknown input": (plain({**GOOD, "name": "picture"}), "unexpected input 'picture'; the one input is called"),

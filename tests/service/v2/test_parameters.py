@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from slimpath.runtime.errors import SlimpathError
 from slimpath.runtime.planning.budget import parse_budget
 from slimpath.runtime.tasks import parse_task_choice
+from slimpath.service.settings import HIGHEST_PRIORITY
 from slimpath.service.v2.parameters import VENDOR, Wishes, read_wishes
 
 # A busy machine is slow, and that is no failure.
@@ -68,7 +69,7 @@ def test_the_sooner_of_deadline_and_timeout_counts() -> None:
     assert wishes(timeout=0).deadline_s is None  # Triton's word for none
 
 
-@pytest.mark.parametrize(("tritons", "ours"), [(0, 0), (1, 9), (2, 8), (9, 1), (10, 0), (1000, 0), ("1", 9), (1.0, 9)])
+@pytest.mark.parametrize(("tritons", "ours"), [(0, 0), (1, 5), (2, 4), (5, 1), (6, 0), (1000, 0), ("1", 5), (1.0, 5)])
 def test_priority_1_is_the_highest(tritons: Any, ours: int) -> None:
     assert wishes(priority=tritons).priority == ours
 
@@ -111,4 +112,4 @@ def test_any_value_is_read_or_refused_with_a_sentence(parameters: dict[str, Any]
         assert len(str(error)) < 3000
     else:
         assert found.deadline_s is None or found.deadline_s > 0
-        assert 0 <= found.priority <= 9
+        assert 0 <= found.priority <= HIGHEST_PRIORITY

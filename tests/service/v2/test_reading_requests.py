@@ -101,7 +101,7 @@ def test_pixels_are_not_copied_out_of_the_body() -> None:
 
 
 def test_a_header_of_unknown_fields_is_read() -> None:
-    header = read_header(json.dumps({"inputs": [{**IMAGE, "extra": [1]}], "more": {"deep": [[]]}}).encode())
+    header = read_header(json.dumps({"inputs": [{**IMAGE, "extra": [1]}], "more": {"deep": [[]]}}).encode(), 32)
     assert header.inputs[0].name == "image"
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import httpx
 import pytest
 
+from slimpath.runtime.engine import Engine
 from slimpath.runtime.errors import BackendError
 from slimpath.service.v2.router import _submit_all
 
@@ -56,3 +58,19 @@ def test_a_client_that_hangs_up_drops_all_of_them() -> None:
 
     asyncio.run(asyncio.wait_for(work(), 30))
     assert sorted(model.cancelled) == [98, 99]
+
+
+def test_planning_for_several_images_does_not_hold_up_the_event_loop(
+    port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = Engine.plan
+    in_loop: list[bool] = []
+
+    def watched(self: Any, *arguments: Any, **options: Any) -> Any:
+        in_loop.append(asyncio._get_running_loop() is not None)
+        return plan(self, *arguments, **options)
+
+    monkeypatch.setattr(Engine, "plan", watched)
+    tensor = {"name": "image", "shape": [2, 1, 1, 3], "datatype": "UINT8", "data": [0] * 6}
+    answer = httpx.post(f"http://127.0.0.1:{port}/v2/models/tiny/infer", json={"inputs": [tensor]}, timeout=60)
+    assert answer.status_code == 200 and in_loop and not any(in_loop)

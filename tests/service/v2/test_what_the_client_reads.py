@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 from tritonclient.utils import InferenceServerException
@@ -104,3 +105,9 @@ def test_extensions_that_are_left_out_say_so(triton: Any, call: str, arguments: 
     with pytest.raises(InferenceServerException, match=r"does not have the .* extension") as error:
         getattr(triton, call)(*arguments)
     assert error.value.status() == "400"
+
+
+@pytest.mark.parametrize("path", ["generate", "generate_stream", "versions/1/generate", "versions/1/generate_stream"])
+def test_generate_says_that_it_is_left_out(port: int, path: str) -> None:
+    answer = httpx.post(f"http://127.0.0.1:{port}/v2/models/tiny/{path}", json={"text_input": "x"})
+    assert answer.status_code == 400 and "does not have the generate extension" in answer.json()["error"]
