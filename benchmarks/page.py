@@ -37,6 +37,9 @@ PARTS: dict[str, tuple[str, list[str]]] = {
     "budgets": ("Budgets in milliseconds", ["budgets.py"]),
     "stream": ("Streams", ["stream.py"]),
     "service_load": ("The server under load", ["service_load.py"]),
+    "service_stages": ("Around the engine", ["service_stages.py"]),
+    "service_schemathesis": ("Requests made from openapi.json", ["service_schemathesis.py", "--write"]),
+    "service_fuzz": ("Malformed requests", ["service_fuzz.py", "--write"]),
     "rival_litserve": ("LitServe, tuned for the same model", ["rival_litserve.py"]),
     "service_soak": ("The server for a long time", ["service_soak.py"]),
 }
@@ -59,7 +62,8 @@ HEAD = """# Benchmarks
 
 Written by `make bench`; `benchmarks/page.py` lists the scripts. Ratios are measured side by side in one process: the
 candidates take turns (A B A B ...), 10 repeats of 30 to 50 runs, medians, 95 % bootstrap intervals over the repeats;
-a target is met if the lower bound is at or under it (`benchmarks/method.py`). Absolute times drift by a quarter between
+a target that must not be exceeded is met if the lower bound is at or under it, one that must be reached if the upper
+bound is at or over it (`benchmarks/method.py`). Absolute times drift by a quarter between
 processes: read the ratios. On pages of their own: {pages}.
 """
 

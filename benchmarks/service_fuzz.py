@@ -1,10 +1,11 @@
 """Malformed requests against a whole server: every answer a documented refusal, the server ready and no larger.
 
-    python benchmarks/service_fuzz.py --cases 10000
+    python benchmarks/service_fuzz.py --cases 10000 --write
     python benchmarks/service_fuzz.py --url http://127.0.0.1:8000 --pid 1234 --cases 500
 
 Without --url it starts `slimpath serve` of --bundle (the bundled model). Damaged images, forms, JSON documents, binary
-tensors (plain and compressed) and HTTP itself, see `service_fuzz_cases.py`. Exit code 0: nothing was found.
+tensors (plain and compressed) and HTTP itself, see `service_fuzz_cases.py`. Exit code 0: nothing was found. --write
+keeps what came of it for docs/benchmarks.md.
 """
 
 from __future__ import annotations
@@ -23,9 +24,12 @@ from urllib.parse import urlsplit
 import httpx
 
 sys.path.insert(0, str(Path(__file__).parent))
+from method import table
+from page import keep
 from service_fuzz_cases import Case, make_case
 from service_schemathesis import server
 
+PART = "service_fuzz"
 ALLOWED = frozenset((200, 400, 401, 403, 404, 405, 408, 413, 415, 422, 429, 431, 503, 504))
 SOCKET_S = 3.0
 MEMORY_SAMPLES = 40
@@ -36,7 +40,8 @@ def send(client: httpx.Client, address: tuple[str, int], case: Case) -> int:
     """The status of the answer; 0 where the server hung up without one (it may, of what is no HTTP)."""
     if case.raw:
         return _send_raw(address, case.raw)
-    answer = client.post(case.path, content=case.body, headers=case.headers)
+    headers = {name.encode(): value.encode("latin-1") for name, value in case.headers.items()}
+    answer = client.post(case.path, content=case.body, headers=headers)
     if answer.status_code != 200:
         _check_error(answer)
     return answer.status_code
@@ -102,6 +107,27 @@ def run(url: str, cases: int, seed: int, pid: int | None) -> dict[str, Any]:
     }
 
 
+def text_of(report: dict[str, Any]) -> str:
+    """A report as a table: what was answered to which kind of request, and what it left behind."""
+    counts: dict[str, Counter[str]] = {}
+    for words, count in report["answers"].items():
+        family, _, status = words.rpartition(" ")
+        counts.setdefault(family, Counter())[status] += count
+    statuses = sorted({status for found in counts.values() for status in found})
+    rows = [[family, *(str(found[status] or "") for status in statuses)] for family, found in counts.items()]
+    grew = "not known" if report["growth"] is None else f"{100 * report['growth']:+.1f} %"
+    return (
+        f"{table(['requests', *(_named(status) for status in statuses)], rows)}\n{report['cases']} requests from seed "
+        f"{report['seed']}; answers that should not have been: {len(report['bad'])}; ready afterwards: "
+        f"{'yes' if report['ready_afterwards'] else 'no'}; resident memory, the last quarter's median over the "
+        f"second's: {grew} (at most {100 * MOST_GROWTH:.0f} %).\n"
+    )
+
+
+def _named(status: str) -> str:
+    return "hung up on" if status == "0" else status
+
+
 def growth(memory_mb: list[float]) -> float | None:
     """The last quarter's median over the second quarter's, minus 1; None for too few samples."""
     quarter = len(memory_mb) // 4
@@ -118,6 +144,7 @@ def main() -> None:
     parser.add_argument("--url", help="a server that runs already")
     parser.add_argument("--pid", type=int, help="its process, whose memory is watched")
     parser.add_argument("--bundle", help="a folder to serve; the bundled model unless given")
+    parser.add_argument("--write", action="store_true", help="keep the figures for docs/benchmarks.md")
     parser.add_argument("--out", type=Path, help="write the report here, as JSON")
     arguments = parser.parse_args()
     started = nullcontext((arguments.url, arguments.pid)) if arguments.url else server(arguments.bundle)
@@ -127,6 +154,8 @@ def main() -> None:
     if arguments.out:
         arguments.out.write_text(text + "\n")
     print(text)
+    if arguments.write:
+        keep(PART, [("Malformed requests", text_of(report), report)])
     grew = report["growth"] is not None and report["growth"] > MOST_GROWTH
     raise SystemExit(1 if report["bad"] or not report["ready_afterwards"] or grew else 0)
 

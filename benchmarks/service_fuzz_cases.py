@@ -64,7 +64,10 @@ def damage(rng: random.Random, data: bytes) -> bytes:
 _NASTY = (
     b"\0", b"\r\n\r\n", b'"', b"{", b"[" * 600, b"--" + BOUNDARY.encode(), b"../../etc/passwd", b"%00", b"NaN", b"-1",
     b"1e999", b"\xff\xfe", b"\xed\xa0\x80", b"9" * 400, b"http://169.254.169.254/", b"\\u0000", b"file:///etc/passwd",
+    b"\xb2", b"9" * 5000,
 )  # fmt: skip
+
+_NASTY_VALUES = [text.decode("latin-1") for text in _NASTY if not set(text) & set(b"\0\r\n")]
 
 
 def _image(rng: random.Random) -> bytes:
@@ -126,6 +129,8 @@ def _binary_tensors(rng: random.Random, model: str) -> Case:
     text = json.dumps(header).encode()
     length = rng.choice((str(len(text)), "0", "-1", "999999", "1e3", "", str(2**70), str(len(text) - 1)))
     body = text + (damage(rng, pixels) if rng.random() < 0.5 else pixels)
+    if rng.random() < 0.2:  # a header holds no line ends and no NUL: they would never get out of the client
+        length = rng.choice(("", length)) + _NASTY_VALUES[rng.randrange(len(_NASTY_VALUES))]
     headers = {"inference-header-content-length": length}
     if rng.random() < 0.3:
         headers["content-encoding"] = rng.choice(("gzip", "deflate", "br", "gzip, gzip"))

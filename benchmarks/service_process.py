@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -22,17 +23,21 @@ class Served:
     Args:
         arguments: of `slimpath serve`.
         cores: that it may run on; None for all.
+        program: what Python runs, `slimpath` or a script that ends in it.
     """
 
-    def __init__(self, *arguments: str, cores: set[int] | None = None) -> None:
+    def __init__(
+        self, *arguments: str, cores: set[int] | None = None, program: Sequence[str] = ("-m", "slimpath")
+    ) -> None:
         self._arguments = arguments
         self._cores = cores
+        self._program = program
         self.url = ""
 
     def __enter__(self) -> Served:
         self._log = tempfile.NamedTemporaryFile("w+", suffix=".log")
         quiet = ("--port", "0", "--log-level", "warning", "--no-log-access", "--per-client-limit", "100000")
-        command = [sys.executable, "-m", "slimpath", "serve", *quiet, *self._arguments]
+        command = [sys.executable, *self._program, "serve", *quiet, *self._arguments]
         self._process = subprocess.Popen(command, stdout=self._log, stderr=subprocess.STDOUT)
         if self._cores is not None:
             os.sched_setaffinity(self._process.pid, self._cores)

@@ -1,11 +1,12 @@
 """Property tests of a whole server from its own openapi.json: no 5xx but 503 and 504, no undocumented status.
 
-    python benchmarks/service_schemathesis.py --cases 2000
+    python benchmarks/service_schemathesis.py --cases 2000 --write
     python benchmarks/service_schemathesis.py --url http://127.0.0.1:8000 --cases 500
 
 Without --url it starts `slimpath serve` of --bundle (the bundled model) and ends it again. Exit code 0: nothing was
-found; schemathesis prints the rest. This file is also what schemathesis loads as its hooks: pictures where bytes are
-asked for, and now and then a model, a task or a size that the server has, so that requests get beyond the checks.
+found; schemathesis prints the rest. --write keeps what came of it for docs/benchmarks.md. This file is also what
+schemathesis loads as its hooks: pictures where bytes are asked for, and now and then a model, a task or a size that the
+server has, so that requests get beyond the checks.
 """
 
 from __future__ import annotations
@@ -18,11 +19,15 @@ import subprocess
 import sys
 import tempfile
 import urllib.request
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from method import table
+
+PART = "service_schemathesis"
 CHECKS = (
     "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance,"
     "response_headers_conformance,ignored_auth"
@@ -91,8 +96,12 @@ def server(bundle: str | None) -> Iterator[tuple[str, int]]:
         process.wait(60)
 
 
-def run(url: str, cases: int, seed: int) -> int:
-    """At least `cases` cases against a running server; returns schemathesis's exit code."""
+def run(url: str, cases: int, seed: int, report: Path | None = None) -> int:
+    """At least `cases` cases against a running server; returns schemathesis's exit code.
+
+    Args:
+        report: where schemathesis writes its JSON report.
+    """
     with urllib.request.urlopen(f"{url}/openapi.json", timeout=30) as answer:
         operations = sum(len(methods) for methods in json.load(answer)["paths"].values())
     with urllib.request.urlopen(f"{url}/v1/models", timeout=30) as answer:
@@ -113,8 +122,47 @@ def run(url: str, cases: int, seed: int) -> int:
             "--seed", str(seed), "--max-examples", str(-(-cases // operations)), "--checks", CHECKS,
             "--phases", phases, "--continue-on-failure", "--request-timeout", "60",
             "--suppress-health-check", "all", "--generation-database", "none",
+            *(() if report is None else ("--report-json-path", str(report))),
         ]  # fmt: skip
         return subprocess.run(command, env=environment, cwd=folder, check=False).returncode
+
+
+def statuses(metrics: str) -> Counter[str]:
+    """How often the server answered with each status, from its own /metrics."""
+    found: Counter[str] = Counter()
+    for status, count in re.findall(r'^slimpath_http_requests_total\{.*status="(\d+)".*\} (\S+)$', metrics, re.M):
+        found[status] += int(float(count))
+    return found
+
+
+def text_of(report: dict[str, Any], answers: Counter[str]) -> str:
+    """What schemathesis reports, as a table."""
+    cases = report["test_cases"]
+    rows = [
+        ["operations", str(report["operations"]["tested"])],
+        ["requests generated", str(cases["generated"])],
+        ["of them with a failed check", str(cases["with_failures"])],
+        *([f"answered with {status}", str(count)] for status, count in sorted(answers.items())),
+    ]
+    return (
+        f"{table(['', 'schemathesis ' + report['schemathesis_version']], rows)}\nChecks: {CHECKS.replace(',', ', ')}; "
+        f"of the 5xx only 503 and 504 pass. Seed {report['seed']}.\n"
+    )
+
+
+def measure(arguments: argparse.Namespace) -> int:
+    """Start a server, send it the requests, and keep the report if that was asked for."""
+    with server(arguments.bundle) as (url, _), tempfile.TemporaryDirectory() as folder:
+        kept = Path(folder) / "report.json" if arguments.write else None
+        code = run(url, arguments.cases, arguments.seed, kept)
+        with urllib.request.urlopen(f"{url}/metrics", timeout=30) as answer:
+            answers = statuses(answer.read().decode())
+        if kept is not None:
+            from page import keep
+
+            report = json.loads(kept.read_text())
+            keep(PART, [("Requests made from openapi.json", text_of(report, answers), report)])
+    return code
 
 
 def main() -> None:
@@ -124,11 +172,11 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--url", help="a server that runs already")
     parser.add_argument("--bundle", help="a folder to serve; the bundled model unless given")
+    parser.add_argument("--write", action="store_true", help="keep the figures for docs/benchmarks.md")
     arguments = parser.parse_args()
     if arguments.url:
         raise SystemExit(run(arguments.url.rstrip("/"), arguments.cases, arguments.seed))
-    with server(arguments.bundle) as (url, _):
-        raise SystemExit(run(url, arguments.cases, arguments.seed))
+    raise SystemExit(measure(arguments))
 
 
 if __name__ == "__main__":
