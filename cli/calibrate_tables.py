@@ -9,7 +9,7 @@ from .output import print_table
 
 if TYPE_CHECKING:
     from ..runtime import Manifest
-    from ..runtime.bundles.manifest import GraphSpec
+    from ..runtime.bundles.graph_spec import GraphSpec
     from ..runtime.planning.costs import PartCost
     from ..runtime.profiling.profile import Profile
 

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from .common import BackendName, Debug, Json, need, parse_numbers, say, verb
 from .errors import InputError
-from .evaluate_text import docs_words, given_options, print_report, read_dataset
+from .evaluate_extras import Extras
+from .evaluate_text import given_options, print_report, read_dataset
 from .output import print_json
-
-if TYPE_CHECKING:
-    from ..training.evaluate import Intended
 
 CLAIM_MISSED = 1  # as of `diff` and `grep`: the question was answered, by no
 
@@ -180,26 +178,8 @@ def evaluate(
     if budgets and at:
         raise InputError("--control looks at every configuration, --at at some", hint="leave one of them out")
     from ..training import evaluate as evaluation
-    from ..training.eval_control import check_control, controllability, with_report
-    from ..training.eval_docs import write_docs_table
-    from ..training.eval_pictures import write_pictures
-    from ..training.eval_plot import plot_kind
-    from ..training.eval_reference import against, read_references
 
-    if plot is not None:
-        plot_kind(plot)
-    references: dict[str, tuple[float, ...]] = {}
-
-    def check(intended: Intended) -> None:
-        """What an evaluation of minutes would end with an error for is looked at before it."""
-        if reference:
-            names = {task: metric.name for task, metric in intended.metrics.items()}
-            references.update(read_references(reference, intended.source, names))
-        if budgets:
-            check_control(list(intended.metrics), intended.precisions)
-
-    made: list[Path] = [] if write is None else [write]
-    looks = [] if pictures is None else [lambda found: made.extend(write_pictures(found, pictures))]
+    extras = Extras(reference=reference or (), budgets=budgets, pictures=pictures, plot=plot, docs=docs)
     found = evaluation.run_evaluation(
         bundle,
         scenes=scenes or 500,
@@ -217,24 +197,18 @@ def evaluate(
         precision=precision,
         size=size,
         latency=pictures is not None,
-        checks=[check],
-        looks=looks,
+        checks=[extras.check],
+        looks=[extras.draw],
     )
-    report = found.report
-    delta = against(found, references) if references else None
-    measured = with_report(found.bundle.manifest, report)
-    controlled = controllability(measured, budgets, report.size_hw) if budgets else ()
-    if plot is not None:
-        made.append(report.plot(plot))
-    if docs is not None:
-        words = docs_words(report, bundle, docs, given_options(context))
-        made.append(write_docs_table(report, docs / "evaluation.md", **words))
+    report, delta, controlled = found.report, extras.delta(found), extras.control(found)
+    made = [*([] if write is None else [write]), *extras.write(report, bundle, given_options(context))]
     if json:
         print_json({**report.to_json(), "delta_m": delta, "controllability": controlled, "made": made})
     else:
         print_report(report, delta, controlled)
         for path in made:
             print(path)
-    if require and not all(report.claims().values()):
-        say(f"slimpath: --require: not held: {'; '.join(claim for claim, held in report.claims().items() if not held)}")
+    missed = [claim for claim, held in report.claims().items() if not held]
+    if require and missed:
+        say(f"slimpath: --require: not held: {'; '.join(missed)}")
         raise typer.Exit(CLAIM_MISSED)

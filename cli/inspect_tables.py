@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from .output import human_bytes, print_table
 
 if TYPE_CHECKING:
-    from ..runtime.bundles.manifest import Accuracy, GraphSpec
+    from ..runtime.bundles.accuracy import Accuracy
+    from ..runtime.bundles.graph_spec import GraphSpec
     from ..runtime.bundles.manifest_parts import WeightsSpec
 
 

@@ -10,7 +10,7 @@ from .output import human_flops, percent, print_table
 
 if TYPE_CHECKING:
     from ..runtime import Manifest, Plan
-    from ..runtime.bundles.manifest import Accuracy
+    from ..runtime.bundles.accuracy import Accuracy
     from ..runtime.planning.costs import PartCost
 
 UNKNOWN = "?"

@@ -125,7 +125,8 @@ def _run_one(
     from ..runtime import load_image
     from ..runtime.imaging.pictures import SINGLE_PX, panel, png_bytes, single, task_cells
 
-    # A picture to draw on need not have more pixels than a screen: a large JPEG is scaled down while it is decoded.
+    # Decoded twice, as a large JPEG is scaled down meanwhile: to draw on for a screen, for the network further. Of the
+    # picture to draw on, answers would differ from those of `engine(path)`, and timings would lack the decoding.
     image = load_image(entry.path, plane_hw=(SINGLE_PX[1], SINGLE_PX[1])).rgb
     result = engine(entry.path, budget=plan, output_size="original" if original else "network")
     base = out / entry.stem

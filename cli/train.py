@@ -19,13 +19,14 @@ if TYPE_CHECKING:
 @verb
 def train(
     config: Annotated[
-        str, typer.Argument(metavar="CONFIG", help='A preset ("bundled", "smoke") or a .json file of settings.')
+        str,
+        typer.Argument(metavar="CONFIG", help='A preset ("bundled", "smoke", "micro") or a .json file of settings.'),
     ],
     settings: Annotated[
         list[str] | None, typer.Argument(metavar="[KEY=VALUE...]", help="Settings that differ.", show_default=False)
     ] = None,
     out: Annotated[
-        Path, typer.Option("--out", metavar="DIR", help="Folder for checkpoint, state, log and plot.")
+        Path, typer.Option("--out", metavar="DIR", help="Folder for checkpoint, state, log, plot and sample pictures.")
     ] = Path("runs/train"),
     dataset: Annotated[
         str | None,
@@ -42,7 +43,9 @@ def train(
     ] = None,
     aggregate: Annotated[
         str | None,
-        typer.Option("--aggregate", metavar="NAME", help="How tasks' gradients join: sum, pcgrad, upgrad or mgda."),
+        typer.Option(
+            "--aggregate", metavar="NAME", help="How tasks' gradients join: sum, pcgrad, cagrad, upgrad or mgda."
+        ),
     ] = None,
     weighting: Annotated[
         str | None,
@@ -73,12 +76,14 @@ def train(
     \b
     Examples:
       slimpath train smoke --out runs/smoke
+      slimpath train micro --out runs/micro methods.ci_kd=0.5
       slimpath train bundled device=cuda lr=1e-3 --out runs/mine
       slimpath train runs/mine/config.json --out runs/mine --minutes 10
       slimpath train bundled --sharpness flat --aggregate pcgrad --ci-kd 0.5 --out runs/flat
       slimpath train bundled tasks=semseg,depth --dataset nyud_mt=data/NYUD_MT --out runs/nyud
     """
     need(("torch", "matplotlib", "tqdm", "safetensors"), "train", "`slimpath train`")
+    from ..training import distributed
     from ..training.config import with_overrides
     from ..training.run_train import train as run_training
 
@@ -93,6 +98,10 @@ def train(
     methods = [f"methods.{name}={value}" for name, value in options.items() if value is not None]
     chosen = with_overrides(with_dataset(read_config(config), dataset), [*methods, *(settings or [])])
     result = run_training(chosen, out, minutes=minutes, resume=resume, progress=not json)
+    leads = distributed.rank() == 0
+    distributed.leave()
+    if not leads:  # one of torchrun's processes speaks for all
+        return
     size = result.checkpoint.stat().st_size
     if json:
         print_json({**dataclasses.asdict(result), "finished": result.finished, "bytes": size})

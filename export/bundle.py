@@ -11,15 +11,10 @@ from ..models import MultiTaskModel, load_checkpoint
 from ..models.fold import folded
 from ..models.swin import same_windows
 from ..models.swin_config import SwinConfig
-from ..runtime.bundles.manifest import (
-    MANIFEST_FILE,
-    SCHEMA_VERSION,
-    ExpertPaths,
-    GraphSpec,
-    Manifest,
-    WeightsSpec,
-    encode_manifest,
-)
+from ..runtime.bundles.encoder_spec import ExpertPaths
+from ..runtime.bundles.graph_spec import GraphSpec
+from ..runtime.bundles.manifest import MANIFEST_FILE, SCHEMA_VERSION, Manifest, encode_manifest
+from ..runtime.bundles.manifest_parts import WeightsSpec
 from . import coverage, describe, parity
 from .bundle_graphs import jobs_of, write_graph
 from .coverage import Calibration

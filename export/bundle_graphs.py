@@ -7,7 +7,8 @@ from pathlib import Path
 
 from ..models import MultiTaskModel
 from ..runtime.bundles import graph_names as names
-from ..runtime.bundles.manifest import GraphSpec, Parity
+from ..runtime.bundles.graph_spec import GraphSpec
+from ..runtime.bundles.manifest_parts import Parity
 from . import describe, parity, slim
 from .errors import ParityError
 from .graphs import encoder_answers, trace_encoder, trace_head

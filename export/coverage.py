@@ -19,7 +19,8 @@ from torch import Tensor
 
 from ..models import MultiTaskModel
 from ..models.moe import Routing
-from ..runtime.bundles.manifest import BlockExperts, ExpertPaths, Preprocessing
+from ..runtime.bundles.encoder_spec import BlockExperts, ExpertPaths
+from ..runtime.bundles.preprocessing import Preprocessing
 from ..runtime.imaging.preprocess import preprocess
 from .errors import ExportError
 from .report import Progress, no_progress

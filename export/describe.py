@@ -12,7 +12,9 @@ from ..models.flops import encoder_cost, head_cost
 from ..models.swin_config import STAGES, SwinConfig
 from ..models.taskexpert import write_hidden
 from ..models.widths import kept, merged_widths
-from ..runtime.bundles.manifest import Cost, EncoderSpec, ExpertPaths, Preprocessing, RouterSpec
+from ..runtime.bundles.encoder_spec import EncoderSpec, ExpertPaths, RouterSpec
+from ..runtime.bundles.manifest_parts import Cost
+from ..runtime.bundles.preprocessing import Preprocessing
 from ..runtime.imaging.preprocess import IMAGENET_MEAN, IMAGENET_STD
 from ..runtime.tasks import TaskSpec
 from .errors import ExportError

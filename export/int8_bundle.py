@@ -9,7 +9,7 @@ import onnx_ir as ir
 import torch
 
 from ..models import MultiTaskModel
-from ..runtime.bundles.manifest import GraphSpec
+from ..runtime.bundles.graph_spec import GraphSpec
 from . import parity, slim
 from .errors import ExportError, ParityError
 from .graphs import encoder_outputs

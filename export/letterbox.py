@@ -10,7 +10,7 @@ Axes: h, w sides of the given image; H, W sides of the network's plane.
 import torch
 from torch import Tensor, nn
 
-from ..runtime.bundles.manifest import Preprocessing
+from ..runtime.bundles.preprocessing import Preprocessing
 
 
 def resize_matrix(given: Tensor, content: Tensor, offset: Tensor, target: int, count: int) -> Tensor:

@@ -13,8 +13,11 @@ from torch import nn
 from .. import __version__
 from ..models import MultiTaskModel
 from ..runtime.bundles import graph_names as names
+from ..runtime.bundles.accuracy import Accuracy
 from ..runtime.bundles.bundle import Bundle
-from ..runtime.bundles.manifest import PACK_FILE, Accuracy, GraphSpec, Parity, WeightsSpec
+from ..runtime.bundles.graph_spec import GraphSpec
+from ..runtime.bundles.manifest import PACK_FILE
+from ..runtime.bundles.manifest_parts import Parity, WeightsSpec
 from ..runtime.packs.manifest import (
     PACK_VERSION,
     AddedParameters,

@@ -18,7 +18,7 @@ from torch import Tensor
 from ..models import MultiTaskModel, heads
 from ..models.encoder import Features
 from ..models.moe import Routing
-from ..runtime.bundles.manifest import Parity
+from ..runtime.bundles.manifest_parts import Parity
 from .errors import ParityError
 from .graphs import encoder_answers, head_reads
 

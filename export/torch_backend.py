@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from ..models import MultiTaskModel
 from ..runtime.backends.base import Tier
 from ..runtime.bundles.bundle import Bundle
-from ..runtime.bundles.manifest import GraphSpec
+from ..runtime.bundles.graph_spec import GraphSpec
 from ..runtime.bundles.onnx_edit import graph_ports
 from ..runtime.cpus import usable_cpus
 from ..runtime.errors import BackendError, SlimpathError

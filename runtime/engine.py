@@ -3,22 +3,21 @@
 All tasks of an image run as one encoder batch whose rows share the image; rows differ in their task's routers. A batch
 of requests does the same over several images. The files: `choosing` plans, `preparing` reads pictures, `batching`
 groups, `sessions` holds the loaded graphs, `execution` runs them, `answering` goes through all of it. `views` lets task
-packs come and go between two requests.
+packs come and go between two requests. `opening` puts these together.
 """
 
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Literal, overload
 
 from .backends import make_backend
-from .backends.base import Backend, Session, Tier, graph_precisions, offered_encoders
+from .backends.base import Backend, Session, Tier
 from .bundles.bundle import Bundle
 from .bundles.bundled import bundled_path
-from .bundles.manifest import GraphSpec
+from .bundles.graph_spec import GraphSpec
 from .errors import SlimpathError
 from .footprint.memory_report import MemoryReport, MemoryReporter
 from .imaging.images import MAX_PIXELS, ImageSource
@@ -28,13 +27,10 @@ from .planning.planner import Planner
 from .planning.sizes import SizeRequest
 from .request import OutputSize, Request
 from .result import Result
-from .running.answering import Answerer
-from .running.choosing import Chooser
-from .running.controller import Controller
-from .running.opening import open_profile, open_sessions, watch_for
+from .running.call_threads import CallThreads
+from .running.opening import open_profile, open_sessions, open_views, watch_for
 from .running.preparing import MAX_OUTPUT_PIXELS, PixelLimits
-from .running.sessions import TierRequest
-from .running.views import View, Views
+from .running.tiers import TierRequest, final_tier
 from .running.warming import Progress, grey_request, warm
 from .tasks import TaskRequest, TaskSpec
 
@@ -44,7 +40,7 @@ if TYPE_CHECKING:
     from .packs.pack import Pack
     from .planning.budget import Budget
     from .profiling.profile import Profile
-    from .running.call_threads import CallThreads
+    from .running.controller import Controller
 
 
 class Engine:
@@ -72,25 +68,18 @@ class Engine:
         self.profile_refusal = ""
         self.sessions, model = open_sessions(bundle, backend, tier, memory_limit_mb)
         self._tier: TierRequest = tier
-        controller = None if profile is None else Controller(headroom=profile.headroom)
-        limits, encoders = PixelLimits(max_pixels, max_output_pixels), offered_encoders(backend, bundle)
-
-        def make_view(seen: Bundle) -> View:
-            planner = Planner(
-                seen.manifest,
-                profile if profile is None or seen is bundle else profile.of(seen.manifest),
-                precisions=graph_precisions(backend),
-                encoders=encoders,
-            )
-            chooser = Chooser(planner, controller, model, memory_limit_mb)
-            return View(seen, planner, chooser, Answerer(seen, self.sessions, chooser, limits))
-
-        self._views = Views(bundle, make_view, self.sessions)
+        self._views = open_views(
+            bundle,
+            backend,
+            self.sessions,
+            model,
+            profile=profile,
+            memory_limit_mb=memory_limit_mb,
+            limits=PixelLimits(max_pixels, max_output_pixels),
+        )
         self._reporter = MemoryReporter(bundle, model, memory_limit_mb)
-        self._threads: CallThreads | None = None
+        self._threads = CallThreads()
         self._watch: Watch | None = None
-        self._lock = threading.Lock()
-        self._closed = False
 
     @classmethod
     def load(
@@ -128,7 +117,7 @@ class Engine:
         """
         opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundled_path() if bundle is None else bundle)
         chosen = make_backend(backend, threads=threads, bundle=opened) if isinstance(backend, str) else backend
-        found, refusal = (profile, "") if profile != "auto" else open_profile(opened, chosen, _final_tier(tier))
+        found, refusal = (profile, "") if profile != "auto" else open_profile(opened, chosen, final_tier(tier))
         engine = cls(
             opened,
             chosen,
@@ -200,7 +189,7 @@ class Engine:
     @property
     def tier(self) -> Tier:
         """The tier that graphs end in: what a profile of this engine is measured in."""
-        return _final_tier(self._tier)
+        return final_tier(self._tier)
 
     @property
     def controller(self) -> Controller | None:
@@ -302,14 +291,7 @@ class Engine:
         strict: bool = False,
     ) -> Result:
         """`engine(...)` in a thread of its own, so that an event loop goes on meanwhile."""
-        from .running.call_threads import CallThreads  # here: importing the engine is a tenth faster without asyncio
-
         request = Request(image, tasks, budget, size, output_size, features, probabilities, strict)
-        with self._lock:
-            if self._threads is None:
-                self._threads = CallThreads()
-                if self._closed:
-                    self._threads.close()
         return (await self._threads.run(partial(self.run_batch, [request])))[0]
 
     @overload
@@ -343,17 +325,10 @@ class Engine:
         self.sessions.close()
         if self._watch is not None:
             self._watch.close()
-        with self._lock:
-            self._closed = True
-            if self._threads is not None:
-                self._threads.close()
+        self._threads.close()
 
     def __enter__(self) -> Engine:
         return self
 
     def __exit__(self, *exception: object) -> None:
         self.close()
-
-
-def _final_tier(tier: TierRequest) -> Tier:
-    return "mapped" if tier == "mapped" else "packed"

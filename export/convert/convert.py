@@ -11,7 +11,7 @@ import msgspec
 
 from ...models import MultiTaskModel, save_checkpoint
 from ...models.errors import ConfigError
-from ...runtime.bundles.manifest import Preprocessing
+from ...runtime.bundles.preprocessing import Preprocessing
 from ...runtime.imaging.preprocess import IMAGENET_MEAN, IMAGENET_STD
 from ..describe import plain_spec
 from ..errors import ConvertError, TargetExistsError

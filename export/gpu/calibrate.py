@@ -8,7 +8,7 @@ import torch
 
 from ...models import MultiTaskModel
 from ...runtime.bundles import graph_names as names
-from ...runtime.bundles.manifest import Preprocessing
+from ...runtime.bundles.preprocessing import Preprocessing
 from ...runtime.imaging.preprocess import preprocess
 from .. import parity
 from ..coverage import Calibration

@@ -16,7 +16,7 @@ import torch
 
 from ...models import MultiTaskModel
 from ...runtime.bundles import graph_names as names
-from ...runtime.bundles.manifest import Parity
+from ...runtime.bundles.manifest_parts import Parity
 from ...runtime.profiling.agreement import Agreement, compare
 from .. import parity
 from ..graphs import encoder_answers, head_reads

@@ -11,7 +11,8 @@ import onnx_ir as ir
 
 from ...models import MultiTaskModel
 from ...runtime.bundles.gpu_spec import GpuAgreement, GpuGraphSpec
-from ...runtime.bundles.manifest import Manifest, Parity
+from ...runtime.bundles.manifest import Manifest
+from ...runtime.bundles.manifest_parts import Parity
 from ...runtime.profiling.agreement import room_planes
 from .. import parity
 from ..errors import ParityError

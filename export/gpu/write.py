@@ -12,7 +12,9 @@ import onnx_ir as ir
 
 from ...runtime.bundles.bundle import Bundle
 from ...runtime.bundles.gpu_spec import GPU_PRECISIONS, GpuAgreement, GpuGraphSpec, GpuPort, GpuSpec
-from ...runtime.bundles.manifest import FULL_PRECISION, MANIFEST_FILE, Manifest, WeightsSpec, encode_manifest
+from ...runtime.bundles.graph_spec import FULL_PRECISION
+from ...runtime.bundles.manifest import MANIFEST_FILE, Manifest, encode_manifest
+from ...runtime.bundles.manifest_parts import WeightsSpec
 from .. import describe, slim
 from ..coverage import Calibration
 from ..errors import ExportError, GraphBuildError, TargetExistsError

@@ -14,7 +14,7 @@ from .base import Backend, Session, offered_encoders
 
 if TYPE_CHECKING:
     from ..bundles.bundle import Bundle
-    from ..bundles.manifest import GraphSpec
+    from ..bundles.graph_spec import GraphSpec
 
 MEASURE_S = 2.0  # for all candidates together, after loading
 MAX_ROUNDS = 15

@@ -17,16 +17,9 @@ import numpy as np
 
 from ..cache import VerifiedFiles
 from ..errors import BundleError, GraphError, ManifestError, SizeError, TaskError, WeightsError
-from .manifest import (
-    FULL_PRECISION,
-    MANIFEST_FILE,
-    MAX_MANIFEST_BYTES,
-    GraphSpec,
-    Manifest,
-    WeightsSpec,
-    is_pack,
-    read_manifest,
-)
+from .graph_spec import FULL_PRECISION, GraphSpec
+from .manifest import MANIFEST_FILE, MAX_MANIFEST_BYTES, Manifest, is_pack, read_manifest
+from .manifest_parts import WeightsSpec
 from .onnx_guard import check_external_data
 from .weights import Weights, file_sha256
 

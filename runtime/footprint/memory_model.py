@@ -13,7 +13,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ..backends.base import Tier
-from ..bundles.manifest import GraphSpec, Manifest
+from ..bundles.graph_spec import GraphSpec
+from ..bundles.manifest import Manifest
 from ..cpus import group_folders
 from .memory import memory_use
 

@@ -13,7 +13,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ..bundles.bundle import Bundle
-from ..bundles.manifest import GraphSpec, Manifest
+from ..bundles.graph_spec import GraphSpec
+from ..bundles.manifest import Manifest
 from ..bundles.onnx_guard import check_external_data
 from ..errors import TaskError
 from .memory import touched_bytes, touched_pages

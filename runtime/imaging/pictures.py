@@ -1,6 +1,6 @@
 """A result as pictures: one per task, or all of them beside the photograph. uint8 RGB throughout; cv2 and numpy only.
 
-`task_cells` draws what a Result holds, `panel` puts it on one sheet, `png_bytes` makes a file of it.
+`task_cells` draws what a Result holds, `panel` puts it on one sheet, `png_bytes` or `jpeg_bytes` makes a file of it.
 """
 
 from __future__ import annotations
@@ -131,6 +131,21 @@ def png_bytes(picture_HWC: np.ndarray) -> bytes:
     if not done:
         raise ImageError(
             f"a picture of {picture_HWC.shape[1]} x {picture_HWC.shape[0]} pixels cannot be written as PNG"
+        )
+    return data.tobytes()
+
+
+def jpeg_bytes(picture_HWC: np.ndarray, quality: int = 85) -> bytes:
+    """The picture as a JPEG file, smaller than a PNG.
+
+    Raises:
+        ImageError: the picture is too large for a JPEG file.
+    """
+    coded = cv2.cvtColor(picture_HWC, cv2.COLOR_RGB2BGR)
+    done, data = cv2.imencode(".jpg", coded, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    if not done:
+        raise ImageError(
+            f"a picture of {picture_HWC.shape[1]} x {picture_HWC.shape[0]} pixels cannot be written as JPEG"
         )
     return data.tobytes()
 

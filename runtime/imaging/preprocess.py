@@ -11,7 +11,7 @@ from typing import Literal
 
 import numpy as np
 
-from ..bundles.manifest import Preprocessing
+from ..bundles.preprocessing import Preprocessing
 from ..errors import SizeError
 
 #: Mean and deviation of ImageNet's pixels in 0 .. 1, RGB: what backbones are commonly trained on.

@@ -10,7 +10,9 @@ import msgspec
 import numpy as np
 
 from ..bundles.bundle import Bundle
-from ..bundles.manifest import EncoderSpec, GraphSpec, Manifest, check_manifest
+from ..bundles.encoder_spec import EncoderSpec
+from ..bundles.graph_spec import GraphSpec
+from ..bundles.manifest import Manifest, check_manifest
 from ..errors import ManifestError, PackError
 from .manifest import base_sha256
 from .pack import Pack

@@ -15,7 +15,10 @@ from typing import Any
 
 import msgspec
 
-from ..bundles.manifest import PACK_FILE, Accuracy, GraphSpec, Manifest, RouterSpec
+from ..bundles.accuracy import Accuracy
+from ..bundles.encoder_spec import RouterSpec
+from ..bundles.graph_spec import GraphSpec
+from ..bundles.manifest import PACK_FILE, Manifest
 from ..bundles.manifest_parts import WeightsSpec
 from ..errors import PackError
 from ..tasks import TaskSpec

@@ -10,7 +10,8 @@ import msgspec
 import numpy as np
 
 from ..bundles.bundle import open_weights, read_graph, read_member
-from ..bundles.manifest import MANIFEST_FILE, MAX_MANIFEST_BYTES, PACK_FILE, GraphSpec
+from ..bundles.graph_spec import GraphSpec
+from ..bundles.manifest import MANIFEST_FILE, MAX_MANIFEST_BYTES, PACK_FILE
 from ..bundles.weights import Weights, file_identity
 from ..errors import PackError, WeightsError
 from ..tasks import TaskSpec

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from ..bundles.manifest import FULL_PRECISION, GraphSpec, Manifest
+from ..bundles.graph_spec import FULL_PRECISION, GraphSpec
+from ..bundles.manifest import Manifest
 from ..errors import BudgetError
 from .budget import Budget
 from .costs import CostModel, FlopsCosts, PartCost

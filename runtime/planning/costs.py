@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol, runtime_checkable
 
-from ..bundles.manifest import GraphSpec
+from ..bundles.graph_spec import GraphSpec
 
 
 @dataclass(frozen=True)

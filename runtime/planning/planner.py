@@ -21,7 +21,8 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
-from ..bundles.manifest import FULL_PRECISION, Manifest
+from ..bundles.graph_spec import FULL_PRECISION
+from ..bundles.manifest import Manifest
 from ..errors import BudgetError, TaskError
 from ..tasks import TaskChoice, TaskRequest, parse_task_choice
 from .budget import Budget, BudgetRequest, parse_budget

@@ -6,7 +6,8 @@ import threading
 from collections.abc import Sequence
 from functools import partial
 
-from ..bundles.manifest import FULL_PRECISION, Accuracy
+from ..bundles.accuracy import Accuracy
+from ..bundles.graph_spec import FULL_PRECISION
 from ..errors import TaskError
 from ..tasks import TaskChoice
 from .budget import Budget

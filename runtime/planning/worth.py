@@ -15,7 +15,9 @@ from collections.abc import Mapping
 
 import msgspec
 
-from ..bundles.manifest import FULL_PRECISION, Accuracy, Manifest
+from ..bundles.accuracy import Accuracy
+from ..bundles.graph_spec import FULL_PRECISION
+from ..bundles.manifest import Manifest
 
 Size = tuple[int, int]
 Point = tuple[float, int, float]  # encoder width, top_k, decoder width

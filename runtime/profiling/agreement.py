@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from ..bundles.manifest import Preprocessing
+from ..bundles.preprocessing import Preprocessing
 from ..imaging.preprocess import preprocess
 
 ROOM_IMAGES = 3  # the room, mirrored, and its middle

@@ -16,7 +16,7 @@ import numpy as np
 
 from ..backends.base import Session
 from ..bundles import graph_names as names
-from ..bundles.manifest import GraphSpec
+from ..bundles.graph_spec import GraphSpec
 from ..errors import GraphError
 from ..imaging.images import ImageSource, load_image
 from ..imaging.postprocess import finish

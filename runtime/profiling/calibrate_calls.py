@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..bundles.manifest import FULL_PRECISION, GraphSpec
+from ..bundles.graph_spec import FULL_PRECISION, GraphSpec
 from ..planning.plan import Plan
 from .calibrate_bench import IMAGE_SIZES_HW, Workbench, resized
 from .profile_data import CallFit, CallPoint

@@ -12,7 +12,8 @@ from itertools import zip_longest
 
 import numpy as np
 
-from ..bundles.manifest import GraphSpec, Manifest
+from ..bundles.graph_spec import GraphSpec
+from ..bundles.manifest import Manifest
 from .profile_model import Spot, spot_distances
 from .profile_spots import encoder_spot, head_spot
 

@@ -22,7 +22,8 @@ import numpy as np
 from ..backends.base import Backend, Session, offered_encoders
 from ..backends.ort import OrtBackend
 from ..bundles.bundle import Bundle
-from ..bundles.manifest import FULL_PRECISION, GraphSpec, Parity
+from ..bundles.graph_spec import FULL_PRECISION, GraphSpec
+from ..bundles.manifest_parts import Parity
 from ..bundles.onnx_edit import routing_as_outputs
 from ..errors import BackendError
 from . import agreement

@@ -13,7 +13,7 @@ import numpy as np
 from ..backends.base import Session
 from ..bundles import graph_names as names
 from ..bundles.bundle import Bundle
-from ..bundles.manifest import GraphSpec
+from ..bundles.graph_spec import GraphSpec
 from ..errors import BackendError
 from ..running.adapters import Adapters
 from ..running.routing import Routers

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from ..bundles.manifest import FULL_PRECISION, GraphSpec, Manifest
+from ..bundles.graph_spec import FULL_PRECISION, GraphSpec
+from ..bundles.manifest import Manifest
 from ..errors import ProfileError
 from ..planning.costs import PartCost
 from .profile_data import (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from math import log2
 
-from ..bundles.manifest import GraphSpec
+from ..bundles.graph_spec import GraphSpec
 from .profile_model import Spot
 
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..bundles.bundle import Bundle
-from ..bundles.manifest import GraphSpec
+from ..bundles.graph_spec import GraphSpec
 from ..errors import WeightsError
 
 _MAX_CACHED = 32

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from ..errors import BackendError
+
+if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
 
 _Answer = TypeVar("_Answer")
 
 
 class CallThreads:
-    """Made with the first call, closed with the engine."""
+    """Started with the first call, closed with the engine."""
 
     def __init__(self) -> None:
         self._executor: ThreadPoolExecutor | None = None
@@ -27,6 +28,9 @@ class CallThreads:
         Raises:
             BackendError: the engine is closed. And whatever the call raises.
         """
+        import asyncio  # here: importing the engine is a tenth faster without it
+        from concurrent.futures import ThreadPoolExecutor
+
         loop = asyncio.get_running_loop()
         with self._lock:
             if self._closed:

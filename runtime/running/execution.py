@@ -13,7 +13,7 @@ import numpy as np
 from ..backends.base import Session
 from ..bundles import graph_names as names
 from ..bundles.bundle import Bundle
-from ..bundles.manifest import GraphSpec
+from ..bundles.graph_spec import GraphSpec
 from ..errors import BackendError, GraphError
 from ..imaging.postprocess import finish, softmax_classes, to_image
 from ..planning.plan import Plan

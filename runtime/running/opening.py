@@ -1,4 +1,4 @@
-"""What an engine is made of: its sessions with their memory limit, its profile."""
+"""What an engine is made of: its sessions with their memory limit, its profile, its views."""
 
 from __future__ import annotations
 
@@ -6,17 +6,23 @@ import math
 import weakref
 from typing import TYPE_CHECKING
 
-from ..backends.base import Backend, Tier
+from ..backends.base import Backend, Tier, graph_precisions, offered_encoders
 from ..bundles.bundle import Bundle
 from ..errors import BudgetError, ProfileError
 from ..footprint.memory_model import MemoryModel, process_mb
-from .sessions import SessionPool, TierRequest
+from ..planning.planner import Planner
+from .answering import Answerer
+from .choosing import Chooser
+from .controller import Controller
+from .preparing import PixelLimits
+from .sessions import SessionPool
+from .tiers import TierRequest
+from .views import View, Views
 
 if TYPE_CHECKING:
     from ..engine import Engine
     from ..health.watch import Watch
     from ..profiling.profile import Profile
-    from .controller import Controller
 
 
 def open_sessions(
@@ -47,6 +53,33 @@ def _starter(backend: Backend) -> Backend | None:
     from ..backends.ort import OrtBackend
 
     return OrtBackend(threads=backend.threads or None)
+
+
+def open_views(
+    bundle: Bundle,
+    backend: Backend,
+    sessions: SessionPool,
+    model: MemoryModel,
+    *,
+    profile: Profile | None,
+    memory_limit_mb: float | None,
+    limits: PixelLimits,
+) -> Views:
+    """A bundle's views, with packs or without: all of them share the sessions, the limits and the controller."""
+    controller = None if profile is None else Controller(headroom=profile.headroom)
+    encoders = offered_encoders(backend, bundle)
+
+    def make_view(seen: Bundle) -> View:
+        planner = Planner(
+            seen.manifest,
+            profile if profile is None or seen is bundle else profile.of(seen.manifest),
+            precisions=graph_precisions(backend),
+            encoders=encoders,
+        )
+        chooser = Chooser(planner, controller, model, memory_limit_mb)
+        return View(seen, planner, chooser, Answerer(seen, sessions, chooser, limits))
+
+    return Views(bundle, make_view, sessions)
 
 
 def open_profile(bundle: Bundle, backend: Backend, tier: Tier) -> tuple[Profile | None, str]:

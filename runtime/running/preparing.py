@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from time import perf_counter
 
-from ..bundles.manifest import Preprocessing
+from ..bundles.preprocessing import Preprocessing
 from ..errors import SizeError
 from ..imaging.images import MAX_PIXELS, load_image
 from ..imaging.preprocess import preprocess

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..bundles.bundle import Bundle
-from ..bundles.manifest import RouterSpec
+from ..bundles.encoder_spec import RouterSpec
 from ..errors import WeightsError
 
 _MAX_CACHED = 32

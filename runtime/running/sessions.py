@@ -15,20 +15,19 @@ import math
 import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from ..backends.base import Backend, Session, Tier
 from ..bundles.bundle import Bundle
-from ..bundles.manifest import GraphSpec
+from ..bundles.graph_spec import GraphSpec
 from ..errors import BackendError, SlimpathError
 from ..footprint.memory import release_free_memory
 from ..footprint.memory_model import MemoryModel, available_mb, private_mb, process_mb
 from .background import Background
+from .tiers import TierRequest, final_tier, first_tier
 
 if TYPE_CHECKING:
     from ..packs.pack import Pack
-
-TierRequest = Literal["auto", "mapped", "packed"]
 
 HOT_USES = 3  # of a mapped session, before it is worth a tenth of a second of one core to pack it
 # A session is idle when so many others were asked for since: some 16 calls of four graphs. Two configurations that
@@ -70,12 +69,8 @@ class SessionPool:
         limit_mb: float | None = None,
     ) -> None:
         self._bundle = bundle
-        self._final: tuple[Backend, Tier] = (backend, "mapped" if tier == "mapped" else "packed")
-        self._first = self._final
-        if tier == "auto" and starter is not None:
-            self._first = (starter, "mapped")
-        elif tier == "auto" and "mapped" in getattr(backend, "tiers", ()):
-            self._first = (backend, "mapped")
+        self._final: tuple[Backend, Tier] = (backend, final_tier(tier))
+        self._first = first_tier(tier, backend, starter)
         self._model = model or MemoryModel(bundle.manifest, 0.0)
         self._limit_mb = limit_mb
         self._loaded: dict[str, Loaded] = {}

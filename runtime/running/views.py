@@ -54,6 +54,7 @@ class Views:
         self.current = make(base)
         self._former: list[View] = []
         self._lent: dict[str, Pack] = {}  # by digest
+        self._coming: Pack | None = None  # being tried: no view has it yet, and it is in use all the same
 
     @contextmanager
     def use(self) -> Iterator[View]:
@@ -81,15 +82,15 @@ class Views:
                 packs = {**self.current.packs, "": pack}  # both: `extend` refuses, in its own words
             view = self._view(packs)
             with self._lock:
-                self._lent[pack.digest] = pack
+                self._lent[pack.digest] = self._coming = pack
                 self._sessions.lend(pack)
             try:
                 self._try(pack)
-            except BaseException:
+                self._put(view)
+            finally:
                 with self._lock:
+                    self._coming = None
                     self._let_go()
-                raise
-            self._put(view)
 
     def remove(self, task: str) -> None:
         """Answer a pack's task no more; requests under way are answered still.
@@ -135,5 +136,7 @@ class Views:
         """Forget the graphs of packs that no view has which is in use. Under the lock."""
         self._former = [view for view in self._former if view.users]
         held = {pack.digest for view in (*self._former, self.current) for pack in view.packs.values()}
+        if self._coming is not None:
+            held.add(self._coming.digest)
         for digest in [digest for digest in self._lent if digest not in held]:
             self._sessions.forget(self._lent.pop(digest))

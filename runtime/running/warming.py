@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..bundles.manifest import GraphSpec
+from ..bundles.graph_spec import GraphSpec
 from ..planning.budget import Budget, BudgetRequest
 from ..planning.plan import Plan
 from ..request import Request

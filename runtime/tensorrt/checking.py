@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ..backends.base import Session
     from ..bundles.bundle import Bundle
     from ..bundles.gpu_spec import GpuGraphSpec
-    from ..bundles.manifest import GraphSpec
+    from ..bundles.graph_spec import GraphSpec
     from .engine import Engine
 
 # fp32: the largest error over max(1, the largest value), as for every backend (design, section 7). Below, rounding

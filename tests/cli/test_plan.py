@@ -13,7 +13,7 @@ from slimpath.cli import plan as plan_verb
 from slimpath.cli.plan import cost_parts, next_cheaper, next_dearer
 from slimpath.cli.plan_text import changes, print_neighbours, print_plan
 from slimpath.runtime import Bundle, Planner
-from slimpath.runtime.bundles.manifest import Cost
+from slimpath.runtime.bundles.manifest_parts import Cost
 from slimpath.tests.runtime.plan_cases import MadeUpCosts, accuracy, make_manifest
 from slimpath.tests.runtime.tiny_bundle import build_tiny_bundle
 

@@ -132,6 +132,8 @@ def test_methods_and_data_set_are_chosen_by_options(slimpath: Callable[..., Any]
         (("--dataset", "coco=."), "pascal_mt"),
         (("--sharpness", "sam"), "none, samo, flat"),
         (("--ci-kd", "-1"), "0 (off) or more"),
+        (("device=gpu",), "'cpu', 'cuda' or 'cuda:NUMBER', got 'gpu'"),
+        (("tasks=depth",), "give data.rows_per_image=1"),
     ],
 )
 def test_option_that_cannot_work_is_refused_in_one_line(

@@ -18,7 +18,7 @@ from slimpath.export.reload import model_from_bundle
 from slimpath.models import MultiTaskModel, save_checkpoint
 from slimpath.models.moe import route
 from slimpath.runtime import Bundle, Engine
-from slimpath.runtime.bundles.manifest import Preprocessing
+from slimpath.runtime.bundles.preprocessing import Preprocessing
 from slimpath.runtime.footprint.residency import EXPERT_TENSOR, WeightMap, reachable_experts
 from slimpath.runtime.running.routing import Routers
 

@@ -24,7 +24,7 @@ from slimpath.models import HeadConfig, MultiTaskModel, save_checkpoint
 from slimpath.runtime import Bundle, Engine
 from slimpath.runtime.backends import ort
 from slimpath.runtime.backends.ort import OrtBackend
-from slimpath.runtime.bundles.manifest import GraphSpec
+from slimpath.runtime.bundles.graph_spec import GraphSpec
 from slimpath.runtime.footprint.residency import WeightMap
 from slimpath.runtime.running.routing import Routers
 

@@ -12,18 +12,11 @@ import numpy as np
 from onnx import TensorProto, helper
 from safetensors.numpy import save_file
 
-from slimpath.runtime.bundles.manifest import (
-    BlockExperts,
-    Cost,
-    EncoderSpec,
-    ExpertPaths,
-    GraphSpec,
-    Manifest,
-    Preprocessing,
-    RouterSpec,
-    WeightsSpec,
-    encode_manifest,
-)
+from slimpath.runtime.bundles.encoder_spec import BlockExperts, EncoderSpec, ExpertPaths, RouterSpec
+from slimpath.runtime.bundles.graph_spec import GraphSpec
+from slimpath.runtime.bundles.manifest import Manifest, encode_manifest
+from slimpath.runtime.bundles.manifest_parts import Cost, WeightsSpec
+from slimpath.runtime.bundles.preprocessing import Preprocessing
 from slimpath.runtime.bundles.weights import Weights, file_sha256
 from slimpath.runtime.tasks import TaskSpec
 from slimpath.tests.runtime.tiny_bundle import _Graph as GraphNodes

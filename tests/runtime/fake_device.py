@@ -12,7 +12,7 @@ import numpy as np
 
 from slimpath.runtime.backends.fake import FakeBackend, FakeSession
 from slimpath.runtime.bundles.bundle import Bundle
-from slimpath.runtime.bundles.manifest import GraphSpec
+from slimpath.runtime.bundles.graph_spec import GraphSpec
 from slimpath.runtime.engine import Engine
 
 MS_PER_MFLOP = 200.0  # the tests' graphs have some 100,000 FLOPs: 20 ms and more, so that few runs fill a minute

@@ -7,17 +7,12 @@ import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from slimpath.runtime.bundles.manifest import (
-    Accuracy,
-    Cost,
-    EncoderSpec,
-    GraphSpec,
-    Manifest,
-    Preprocessing,
-    RouterSpec,
-    WeightsSpec,
-    check_manifest,
-)
+from slimpath.runtime.bundles.accuracy import Accuracy
+from slimpath.runtime.bundles.encoder_spec import EncoderSpec, RouterSpec
+from slimpath.runtime.bundles.graph_spec import GraphSpec
+from slimpath.runtime.bundles.manifest import Manifest, check_manifest
+from slimpath.runtime.bundles.manifest_parts import Cost, WeightsSpec
+from slimpath.runtime.bundles.preprocessing import Preprocessing
 from slimpath.runtime.planning.costs import PartCost
 from slimpath.runtime.tasks import TaskSpec
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-import slimpath.runtime.engine as engine_module
 import slimpath.runtime.health.watch as module
 from slimpath.runtime.engine import Engine
+from slimpath.runtime.running import opening
 from slimpath.tests.runtime.device_trees import put, unpack
 
 
@@ -31,7 +31,7 @@ def load(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch, *, profile: bool) -
         headroom = 1.1
 
     if profile:
-        monkeypatch.setattr(engine_module, "Planner", lambda *arguments, **options: object())
+        monkeypatch.setattr(opening, "Planner", lambda *arguments, **options: object())
     return Engine.load(tiny_bundle, profile=Controlled() if profile else None)  # type: ignore[arg-type]
 
 

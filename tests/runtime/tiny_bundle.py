@@ -15,17 +15,12 @@ import onnx
 from onnx import TensorProto, helper
 from safetensors.numpy import save_file
 
-from slimpath.runtime.bundles.manifest import (
-    Accuracy,
-    Cost,
-    EncoderSpec,
-    GraphSpec,
-    Manifest,
-    Preprocessing,
-    RouterSpec,
-    WeightsSpec,
-    encode_manifest,
-)
+from slimpath.runtime.bundles.accuracy import Accuracy
+from slimpath.runtime.bundles.encoder_spec import EncoderSpec, RouterSpec
+from slimpath.runtime.bundles.graph_spec import GraphSpec
+from slimpath.runtime.bundles.manifest import Manifest, encode_manifest
+from slimpath.runtime.bundles.manifest_parts import Cost, WeightsSpec
+from slimpath.runtime.bundles.preprocessing import Preprocessing
 from slimpath.runtime.bundles.weights import Weights, file_sha256
 from slimpath.runtime.tasks import TaskSpec
 

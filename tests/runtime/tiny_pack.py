@@ -12,7 +12,10 @@ from onnx import helper
 from safetensors.numpy import save_file
 
 from slimpath.runtime.bundles.bundle import Bundle
-from slimpath.runtime.bundles.manifest import PACK_FILE, Cost, GraphSpec, RouterSpec, WeightsSpec
+from slimpath.runtime.bundles.encoder_spec import RouterSpec
+from slimpath.runtime.bundles.graph_spec import GraphSpec
+from slimpath.runtime.bundles.manifest import PACK_FILE
+from slimpath.runtime.bundles.manifest_parts import Cost, WeightsSpec
 from slimpath.runtime.bundles.weights import Weights, file_sha256
 from slimpath.runtime.packs.manifest import (
     AddedParameters,

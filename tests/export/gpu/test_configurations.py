@@ -12,7 +12,9 @@ from slimpath.export.gpu.configurations import (
     default_batches,
     pareto_configurations,
 )
-from slimpath.runtime.bundles.manifest import Accuracy, Cost, Manifest
+from slimpath.runtime.bundles.accuracy import Accuracy
+from slimpath.runtime.bundles.manifest import Manifest
+from slimpath.runtime.bundles.manifest_parts import Cost
 from slimpath.tests.runtime.plan_cases import accuracy, make_manifest
 
 WIDTHS = (0.25, 0.5, 1.0)

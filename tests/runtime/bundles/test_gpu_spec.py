@@ -9,7 +9,8 @@ import msgspec
 import pytest
 
 from slimpath.runtime.bundles.gpu_spec import GpuGraphSpec, GpuPort, GpuSpec
-from slimpath.runtime.bundles.manifest import Cost, Manifest, WeightsSpec, encode_manifest, read_manifest
+from slimpath.runtime.bundles.manifest import Manifest, encode_manifest, read_manifest
+from slimpath.runtime.bundles.manifest_parts import Cost, WeightsSpec
 from slimpath.runtime.errors import ManifestError
 from slimpath.tests.runtime.plan_cases import SHA, SIZE, make_manifest
 

@@ -10,8 +10,9 @@ from typing import Any
 import msgspec
 import pytest
 
+from slimpath.runtime.bundles.accuracy import Accuracy
 from slimpath.runtime.bundles.bundle import Bundle
-from slimpath.runtime.bundles.manifest import MANIFEST_FILE, Accuracy, encode_manifest, read_manifest
+from slimpath.runtime.bundles.manifest import MANIFEST_FILE, encode_manifest, read_manifest
 from slimpath.runtime.errors import ManifestError, WeightsError
 
 from ..expert_bundle import EXPERTS, build_expert_bundle

@@ -6,6 +6,7 @@ import struct
 import subprocess
 import sys
 import zlib
+from typing import Any
 
 import cv2
 import numpy as np
@@ -483,3 +484,18 @@ def test_what_was_loaded_ahead_comes_back_as_it_is_and_gives_the_same_answers(ti
         loaded = engine(ahead, output_size="original")
     assert loaded.image_size_hw == (400, 640)
     assert all((loaded[task] == direct[task]).all() for task in direct)
+
+
+@pytest.mark.skipif(not hasattr(cv2, "imencodeanimation"), reason="OpenCV before 4.11 writes no animations")
+@pytest.mark.parametrize(("suffix", "format"), [(".png", "PNG"), (".webp", "WebP"), (".gif", "GIF")])
+def test_of_an_animation_the_first_frame_is_read(suffix: str, format: str):
+    colours = [(250, 10, 10), (10, 250, 10), (10, 10, 250)]  # BGR: blue first
+    animation: Any = cv2.Animation()
+    animation.frames = [np.full((24, 32, 3), colour, np.uint8) for colour in colours]
+    animation.durations = np.full(len(colours), 100)
+    written, data = cv2.imencodeanimation(suffix, animation)
+    assert written and len(cv2.imdecodeanimation(data)[1].durations) == len(colours)
+    image = load_image(data.tobytes())
+    assert (image.format, image.rgb.shape) == (format, (24, 32, 3))
+    red, green, blue = image.rgb.mean(axis=(0, 1))  # GIF dithers
+    assert blue > 200 and max(red, green) < 60

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from slimpath.runtime.engine import Engine
-from slimpath.runtime.imaging.pictures import image_part, panel, png_bytes, single, task_cell, task_cells
+from slimpath.runtime.errors import ImageError
+from slimpath.runtime.imaging.pictures import image_part, jpeg_bytes, panel, png_bytes, single, task_cell, task_cells
 from slimpath.runtime.imaging.pictures_colour import (
     class_colours,
     default_palette,
@@ -200,3 +201,14 @@ def test_importing_the_runtime_draws_nothing_in(tmp_path: Path):
     code = f"import sys, slimpath.runtime; print({loaded})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.strip() == "False"
+
+
+def test_jpeg_shows_the_same_colours_and_one_too_wide_for_it_is_refused():
+    v, u = np.mgrid[:40, :60]
+    picture = np.stack([4 * u, 5 * v, 255 - 4 * u], -1).astype(np.uint8)
+    data = jpeg_bytes(picture)
+    read = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    assert read is not None
+    assert data[:2] == b"\xff\xd8" and np.abs(read[..., ::-1].astype(int) - picture).mean() < 4
+    with pytest.raises(ImageError, match="cannot be written as JPEG"):
+        jpeg_bytes(np.zeros((1, 70_000, 3), np.uint8))

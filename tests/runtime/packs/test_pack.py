@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from slimpath.runtime.bundles.bundle import Bundle
-from slimpath.runtime.bundles.manifest import MANIFEST_FILE, PACK_FILE, RouterSpec, encode_manifest
+from slimpath.runtime.bundles.encoder_spec import RouterSpec
+from slimpath.runtime.bundles.manifest import MANIFEST_FILE, PACK_FILE, encode_manifest
 from slimpath.runtime.errors import BundleError, GraphError, PackError, WeightsError
 from slimpath.runtime.packs.extend import extend
 from slimpath.runtime.packs.manifest import base_sha256, read_pack_manifest

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from slimpath.runtime.bundles.bundle import Bundle
-from slimpath.runtime.bundles.manifest import Cost
+from slimpath.runtime.bundles.manifest_parts import Cost
 from slimpath.runtime.errors import BudgetError, InfeasibleBudgetError, SizeError, TaskError
 from slimpath.runtime.planning import pareto
 from slimpath.runtime.planning import search as search_module

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from slimpath.runtime.bundles.manifest import Cost
+from slimpath.runtime.bundles.manifest_parts import Cost
 from slimpath.runtime.errors import BudgetError, InfeasibleBudgetError, TaskError
 from slimpath.runtime.planning.planner import Planner
 from slimpath.tests.runtime.plan_cases import LARGE, SIZE, MadeUpCosts, accuracy, graph, make_manifest

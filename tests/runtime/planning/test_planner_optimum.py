@@ -12,7 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from slimpath.runtime.bundles.manifest import Accuracy, Cost, Manifest
+from slimpath.runtime.bundles.accuracy import Accuracy
+from slimpath.runtime.bundles.manifest import Manifest
+from slimpath.runtime.bundles.manifest_parts import Cost
 from slimpath.runtime.errors import InfeasibleBudgetError
 from slimpath.runtime.planning import pareto
 from slimpath.runtime.planning.plan import Plan

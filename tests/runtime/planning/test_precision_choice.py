@@ -14,7 +14,9 @@ import pytest
 from slimpath.runtime import Engine, Planner
 from slimpath.runtime.backends.ort import OrtBackend
 from slimpath.runtime.bundles.bundle import Bundle
-from slimpath.runtime.bundles.manifest import MANIFEST_FILE, Cost, GraphSpec, encode_manifest
+from slimpath.runtime.bundles.graph_spec import GraphSpec
+from slimpath.runtime.bundles.manifest import MANIFEST_FILE, encode_manifest
+from slimpath.runtime.bundles.manifest_parts import Cost
 from slimpath.runtime.errors import BudgetError
 from slimpath.runtime.planning.costs import PartCost
 from slimpath.runtime.profiling.calibrate_points import list_points

@@ -5,7 +5,8 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from slimpath.runtime.bundles.manifest import Accuracy, Cost
+from slimpath.runtime.bundles.accuracy import Accuracy
+from slimpath.runtime.bundles.manifest_parts import Cost
 from slimpath.runtime.planning.planner import Planner
 from slimpath.runtime.planning.worth import Accuracies, keeps_floor, quality
 from slimpath.tests.runtime.plan_cases import SIZE, accuracy, make_manifest

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from slimpath.runtime.bundles.manifest import Preprocessing
+from slimpath.runtime.bundles.preprocessing import Preprocessing
 from slimpath.runtime.profiling.agreement import ROOM_IMAGES, compare, room_planes
 
 KINDS = ("classes", "depth", "normals", "probability", "image_classes")

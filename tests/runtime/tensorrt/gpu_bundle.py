@@ -11,7 +11,8 @@ import msgspec
 from onnx import TensorProto, helper
 
 from slimpath.runtime.bundles.gpu_spec import GPU_WEIGHTS_FILE, GpuGraphSpec, GpuPort, GpuSpec
-from slimpath.runtime.bundles.manifest import WeightsSpec, encode_manifest, read_manifest
+from slimpath.runtime.bundles.manifest import encode_manifest, read_manifest
+from slimpath.runtime.bundles.manifest_parts import WeightsSpec
 from slimpath.runtime.bundles.weights import Weights, file_sha256
 from slimpath.runtime.tasks import TaskSpec
 from slimpath.tests.runtime.tiny_bundle import (
