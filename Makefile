@@ -3,6 +3,9 @@
 #   make demo      pictures from the bundled model: own small environment, no torch
 #   make test      own environment with everything, then all tests
 #   make check     lint, types and tests
+#
+#   make train-bundled   the bundled model anew: rooms, training, bundle, accuracies; hours
+#   make docs-tables     everything in the docs that quotes it; most of an hour, on a quiet machine
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -12,17 +15,21 @@ DEMO_OUT ?= slimpath-demo
 # For another build, say from which index: make test TORCH="torch==2.13.0 --index-url YOUR_INDEX"
 TORCH ?= torch==2.13.0
 PYTEST_ARGS ?= -n 2
+# Where the bundled model is trained (1 GB of rendered rooms), by how many processes, and where it is put.
+RUNS ?= runs/bundled
+PROCESSES ?= 2
+BUNDLED := assets/m3vit_nano
 
 BIN := $(VENV)/bin
 PIP := -m pip --disable-pip-version-check install --quiet
 
-.PHONY: help demo install test check lint format types bench docs build clean
+.PHONY: help demo install test check lint format types bench docs train-bundled docs-tables build clean
 .DEFAULT_GOAL := help
 
 help:
-	@sed -n 's/^# \{0,1\}//p' Makefile | head -5
+	@sed -n 's/^# \{0,1\}//p' Makefile | head -8
 	@echo
-	@echo "targets: demo install test check lint format types bench docs build clean"
+	@echo "targets: demo install test check lint format types bench docs train-bundled docs-tables build clean"
 
 demo: $(DEMO_VENV)/installed
 	$(DEMO_VENV)/bin/slimpath demo --out $(DEMO_OUT)
@@ -54,6 +61,29 @@ docs: install
 	$(BIN)/python -m slimpath.service.settings_page
 	$(BIN)/python benchmarks/readme_table.py
 	$(BIN)/python benchmarks/model_card.py
+
+# Whatever was interrupted goes on: rooms that lie there are kept, and the training resumes. A finished training is not
+# repeated: `rm -r $(RUNS)/training` before another one.
+train-bundled: install
+	$(BIN)/python -m slimpath.training.synthrooms.cache --out $(RUNS)/rooms --count 6144 --workers $(PROCESSES)
+	$(BIN)/torchrun --nproc-per-node $(PROCESSES) -m slimpath train bundled --out $(RUNS)/training data.shards=$(RUNS)/rooms
+	rm -rf $(RUNS)/m3vit_nano $(RUNS)/measured
+	$(BIN)/slimpath export $(RUNS)/training/model.safetensors --out $(RUNS)/m3vit_nano --size 224x224
+	$(BIN)/slimpath eval $(RUNS)/m3vit_nano --grid --scenes 100 --write $(RUNS)/measured/m3vit_nano
+	rm -rf $(BUNDLED)
+	cp -r $(RUNS)/measured/m3vit_nano $(BUNDLED)
+	cp $(RUNS)/training/loss.png docs/images/loss.png
+
+docs-tables: install
+	$(BIN)/slimpath eval --scenes 500 --docs docs
+	$(BIN)/slimpath eval --scenes 100 --pictures $(RUNS)/pictures
+	$(BIN)/python benchmarks/model_card.py --samples $(RUNS)/pictures
+	$(BIN)/python benchmarks/photographs.py --write
+	$(BIN)/slimpath plan --tasks depth=2,semseg,normals,scene --budget 0.5 --no-profile --plot docs/images/planner.png
+	$(BIN)/slimpath demo --out $(RUNS)/demo
+	cp $(RUNS)/demo/motorcycle.png docs/images/demo.png
+	$(BIN)/python benchmarks/page_pictures.py
+	$(MAKE) bench docs
 
 build: install
 	$(BIN)/python -m build --outdir dist .

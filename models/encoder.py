@@ -7,6 +7,7 @@ C detail channels, H and W image sides.
 
 import copy
 import math
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -18,6 +19,7 @@ from .block import Block, Rows
 from .config import ModelConfig
 from .layers import NORM_EPS, InvertedBottleneck, linear_init
 from .moe import Routing, route
+from .recompute import RunBlock, run_now
 
 DETAIL_STRIDE = 4
 
@@ -30,6 +32,15 @@ class Features(NamedTuple):
     detail_ICHW: Tensor | None
     routings: list[Routing]
     levels: tuple[Tensor, ...] = ()
+
+
+class Gates(NamedTuple):
+    """How rows choose experts: see `Encoder.forward`."""
+
+    top_k_B: Tensor
+    router_BLDE: Tensor
+    bias_BLE: Tensor
+    noise_std: float
 
 
 class DetailStem(nn.Module):
@@ -49,6 +60,8 @@ class DetailStem(nn.Module):
 
 class Encoder(nn.Module):
     """Images to tokens, one row per (image, task). Routers are inputs: the task is not part of the graph."""
+
+    run_block: RunBlock = staticmethod(run_now)
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -102,6 +115,9 @@ class Encoder(nn.Module):
         detail = self.detail(image_I3HW, width) if self.detail is not None else None
         tokens, routings = self.embed(image_I3HW, detail), []
         rows = Rows(image_index_B, None if adapter_BP is None else RowAdapters(adapter_BP, self.sites(width)))
+        gates = None
+        if top_k_B is not None and router_BLDE is not None and router_bias_BLE is not None:
+            gates = Gates(top_k_B, router_BLDE, router_bias_BLE, noise_std)
         branches: Tensor | None = None
         levels: list[Tensor] = []
         for index, block in enumerate(self.blocks):
@@ -109,26 +125,46 @@ class Encoder(nn.Module):
             if self.config.levels and index - 1 in self.config.taps:  # what the block before this one gave
                 given = tokens if branches is None else branches
                 levels.append(given if rows.apart or branches is not None else given.index_select(0, image_index_B))
-            if block.own and rows.adapters is not None and self.config.adapter_mode == "branch":
-                tokens, branches = block.branch(tokens, branches, width, rows)
-                continue
-            entered, entered_apart = tokens, rows.apart
-            tokens = block.attend(tokens, width, rows)
-            if block.experts is None:
-                tokens = block.feed(tokens, width, rows)
-                continue
-            (tokens,) = rows.part(tokens)
-            normed, gate_input = block.norm2(tokens), entered
-            if self.config.gate_input == "normed":
-                gate_input = normed
-            elif not entered_apart:
-                gate_input = entered.index_select(0, image_index_B)
-            assert top_k_B is not None and router_BLDE is not None and router_bias_BLE is not None
-            router, bias = router_BLDE[:, len(routings)], router_bias_BLE[:, len(routings)]
-            routings.append(self._route(gate_input, router, bias, top_k_B, noise_std))
-            tokens = block.beside(tokens + block.experts(normed, routings[-1], width), normed, rows)
+            advance = partial(self._advance, block, rows, rows.apart, gates, len(routings), width)
+            tokens, branches, routing = self.run_block(advance, tokens, branches)
+            routings += [] if routing is None else [routing]
         (tokens,) = rows.part(tokens) if branches is None else (branches,)
         return Features(tokens, detail, routings, tuple(levels))
+
+    def _advance(
+        self,
+        block: Block,
+        rows: Rows,
+        apart: bool,
+        gates: Gates | None,
+        number: int,
+        width: float,
+        tokens: Tensor,
+        branches: Tensor | None,
+    ) -> tuple[Tensor, Tensor | None, Routing | None]:
+        """Tokens and branches behind a block, and how it routed; the same when it is called again (`recompute`).
+
+        Args:
+            apart: Whether rows had parted before the block.
+            number: Of the block among those with experts.
+        """
+        rows.apart = apart
+        if block.own and rows.adapters is not None and self.config.adapter_mode == "branch":
+            return *block.branch(tokens, branches, width, rows), None
+        entered = tokens
+        tokens = block.attend(tokens, width, rows)
+        if block.experts is None:
+            return block.feed(tokens, width, rows), branches, None
+        (tokens,) = rows.part(tokens)
+        normed, gate_input = block.norm2(tokens), entered
+        if self.config.gate_input == "normed":
+            gate_input = normed
+        elif not apart:
+            gate_input = entered.index_select(0, rows.index_B)
+        assert gates is not None
+        router, bias = gates.router_BLDE[:, number], gates.bias_BLE[:, number]
+        routing = self._route(gate_input, router, bias, gates.top_k_B, gates.noise_std)
+        return block.beside(tokens + block.experts(normed, routing, width), normed, rows), branches, routing
 
     def _route(self, tokens_BND: Tensor, router_BDE: Tensor, bias_BE: Tensor, top_k_B: Tensor, noise: float) -> Routing:
         config = self.config

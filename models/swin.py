@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from .adapters import RowAdapters, Site
 from .branch import branch, thin_branch
 from .encoder import Features
+from .recompute import RunBlock, run_now
 from .shared import Parts, SharedMlp, joined
 from .swin_config import STAGES, SwinConfig
 from .swin_layers import NORM_EPS, PatchMerging, WindowAttention, shift_mask
@@ -108,17 +109,24 @@ class SwinStage(nn.Module):
         self.register_buffer("mask", mask, persistent=False)
 
     def forward(
-        self, tokens_IND: Tensor, index_B: Tensor, adapters: RowAdapters | None, width: float, thin: bool
+        self,
+        tokens_IND: Tensor,
+        index_B: Tensor,
+        adapters: RowAdapters | None,
+        width: float,
+        thin: bool,
+        run_block: RunBlock = run_now,
     ) -> tuple[Tensor, Tensor]:
         """What the next stage reads (of the last stage: nothing of meaning), and the feature level of every row."""
         rows: Tensor | ThinRows | None = None
         for block in self.blocks:
             assert isinstance(block, SwinBlock)
             if block.branches and adapters is not None:
-                shared, rows = block.branch(tokens_IND, self.grid_hw, self.mask, width, index_B, adapters, thin)
+                own = (index_B, adapters, thin)
+                shared, rows = run_block(block.branch, tokens_IND, self.grid_hw, self.mask, width, *own)
                 tokens_IND = tokens_IND if shared is None else shared
             else:
-                tokens_IND = block(tokens_IND, self.grid_hw, self.mask, width)
+                tokens_IND = run_block(block, tokens_IND, self.grid_hw, self.mask, width)
         if self.merge is not None:
             tokens_IND = self.merge(tokens_IND, self.grid_hw)
         if rows is None:
@@ -133,6 +141,7 @@ class SwinEncoder(nn.Module):
 
     #: Whether branches are computed without making their rows (`thin.py`): graphs of folded networks for CPUs are.
     thin = False
+    run_block: RunBlock = staticmethod(run_now)
 
     def __init__(self, config: SwinConfig) -> None:
         super().__init__()
@@ -163,7 +172,7 @@ class SwinEncoder(nn.Module):
         thin, levels = self.thin and adapters is not None, []
         index_B = one_or_all(image_index_B, image_I3HW) if thin else image_index_B
         for stage in self.stages:
-            tokens, rows = stage(tokens, index_B, adapters, width, thin)
+            tokens, rows = stage(tokens, index_B, adapters, width, thin, self.run_block)
             levels.append(rows)
         return Features(levels[-1], detail, [], tuple(levels[: self.config.levels]))
 

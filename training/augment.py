@@ -1,7 +1,8 @@
-"""From a render to a training view: crop, zoom, mirror, letterbox, and the look of a photograph.
+"""From a render to a training view: roll, crop, zoom, mirror, letterbox, and the look of a photograph.
 
 Geometry conventions
 - A mirrored picture has mirrored normals: x changes its sign.
+- A picture that is turned (before it is cropped) has turned normals and the same depth; its corners have no label.
 - A crop that is enlarged by `zoom` has `zoom` times the focal length. Depth is divided by `zoom`: what the picture
   shows is what the renderer's own camera would show that much nearer, and a network that is told no focal length
   can only learn *one* camera (the canonical camera of Metric3D; NYUD training divides depth by the scale as well).
@@ -15,13 +16,15 @@ Axes: H height, W width.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 
 from ..runtime.imaging.preprocess import IMAGENET_MEAN as IMAGE_MEAN
 from ..runtime.imaging.preprocess import IMAGENET_STD as IMAGE_STD
+from .errors import ConfigError
+from .rotation import rotated, turned_normals
 from .tasks import IGNORED_CLASS, TASK_KINDS
 
 __all__ = ["IMAGE_MEAN", "IMAGE_STD", "PAD_RGB", "AugmentConfig", "View", "augment", "draw_view", "photometric"]
@@ -37,6 +40,7 @@ class AugmentConfig:
     """How far training views stray from the render. Probabilities are per sample."""
 
     flip: float = 0.5
+    rotate_deg: float = 0.0  # at most this far, to either side
     letterbox: float = 0.5
     aspect: tuple[float, float] = (0.6, 1.6)
     crop: float = 0.5  # how often a part is taken; else the whole frame
@@ -54,13 +58,19 @@ class AugmentConfig:
     blur: float = 0.4
     jpeg: float = 0.25
 
+    def __post_init__(self) -> None:
+        """Refuse what cannot be meant."""
+        if not 0 <= self.rotate_deg <= 180:
+            raise ConfigError(f"augment.rotate_deg must be from 0 (off) to 180, got {self.rotate_deg:g}")
+
 
 @dataclass(frozen=True)
 class View:
     """Which part of a frame is shown where in the training picture.
 
     `top`, `left`, `height`, `width` are the crop in frame pixels; `box_hw` its size in the `size_hw` picture, where
-    it lies at `offset_hw`; `zoom` (>= 1 for any crop) is the change of focal length against the whole frame.
+    it lies at `offset_hw`; `zoom` (>= 1 for any crop) is the change of focal length against the whole frame. Before
+    that the frame is turned counter-clockwise by `angle_deg`.
     """
 
     top: int
@@ -72,6 +82,7 @@ class View:
     size_hw: tuple[int, int]
     zoom: float
     flip: bool
+    angle_deg: float = 0.0
 
 
 def draw_view(
@@ -91,7 +102,10 @@ def draw_view(
     crop_h, crop_w = min(crop_h, frame_h), min(crop_w, frame_w)
     top, left = int(rng.integers(frame_h - crop_h + 1)), int(rng.integers(frame_w - crop_w + 1))
     flip = bool(rng.random() < config.flip)
-    return view_of_crop((top, left, crop_h, crop_w), frame_hw, size_hw, flip=flip)
+    view = view_of_crop((top, left, crop_h, crop_w), frame_hw, size_hw, flip=flip)
+    if not config.rotate_deg:
+        return view
+    return replace(view, angle_deg=float(rng.uniform(-config.rotate_deg, config.rotate_deg)))
 
 
 def view_of_crop(
@@ -121,7 +135,7 @@ def augment(
         0 where there is none; normals float32 HxWx3, zero where there are none; probability tasks uint8 0, 1, or
         255 where there is none; image classes as they are.
     """
-    image = _place(_resize(_cut(sample["image"], view), view, "image"), view, PAD_RGB)
+    image = _place(_resize(_cut(sample["image"], view, PAD_RGB, smooth=True), view, "image"), view, PAD_RGB)
     targets = {}
     for task in tasks:
         kind = TASK_KINDS[task]
@@ -129,21 +143,26 @@ def augment(
         if kind == "image_classes":
             targets[task] = np.asarray(truth)
             continue
-        part = _cut(truth, view)
         if kind == "classes":
-            targets[task] = _place(_resize(part.astype(np.uint8), view, "nearest"), view, IGNORED_CLASS)
+            part = _cut(truth.astype(np.uint8), view, IGNORED_CLASS)
+            targets[task] = _place(_resize(part, view, "nearest"), view, IGNORED_CLASS)
         elif kind == "depth":
-            near = _resize(np.nan_to_num(part.astype(np.float32), posinf=0), view, "nearest")
-            targets[task] = _place(near / np.float32(view.zoom), view, 0)
+            part = _cut(np.nan_to_num(truth.astype(np.float32), posinf=0), view, 0)
+            targets[task] = _place(_resize(part, view, "nearest") / np.float32(view.zoom), view, 0)
         elif kind == "normals":
-            normals = _place(_resize(np.nan_to_num(part.astype(np.float32)), view, "nearest"), view, 0)
+            part = _cut(np.nan_to_num(truth.astype(np.float32)), view, 0)
+            normals = turned_normals(part, view.angle_deg) if view.angle_deg else part
+            normals = _place(_resize(normals, view, "nearest"), view, 0)
             targets[task] = normals * np.array([-1, 1, 1], np.float32) if view.flip else normals
         else:
+            part = _cut(truth.astype(np.uint8), view, IGNORED_CLASS)
             targets[task] = _place(_resize_mask(part, view, thin=task == "edge"), view, IGNORED_CLASS)
     return image, targets
 
 
-def _cut(array: np.ndarray, view: View) -> np.ndarray:
+def _cut(array: np.ndarray, view: View, outside: int | tuple[int, ...], *, smooth: bool = False) -> np.ndarray:
+    if view.angle_deg:
+        array = rotated(array, view.angle_deg, outside, smooth=smooth)
     return array[view.top : view.top + view.height, view.left : view.left + view.width]
 
 
@@ -158,9 +177,14 @@ def _resize(array: np.ndarray, view: View, how: str) -> np.ndarray:
 
 
 def _resize_mask(mask: np.ndarray, view: View, *, thin: bool) -> np.ndarray:
-    cover = _resize(mask.astype(np.float32), view, "image")
+    """0 or 1 by how much of a pixel is marked; 255, none, where at least half of it is."""
+    cover = _resize((mask == 1).astype(np.float32), view, "image")
     shrinks = view.box_hw[0] < mask.shape[0]
-    return (cover >= (_EDGE_COVER if thin and shrinks else 0.5)).astype(np.uint8)
+    marked = (cover >= (_EDGE_COVER if thin and shrinks else 0.5)).astype(np.uint8)
+    unknown = mask == IGNORED_CLASS
+    if unknown.any():
+        marked[_resize(unknown.astype(np.float32), view, "image") >= 0.5] = IGNORED_CLASS
+    return marked
 
 
 def _place(array: np.ndarray, view: View, pad: int | tuple[int, ...]) -> np.ndarray:

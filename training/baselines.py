@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from .data import SampleSource
 from .errors import EvaluationError
+from .sources import SampleSource
 from .tasks import IGNORED_CLASS, TASK_KINDS
 
 __all__ = ["Baselines", "fit_baselines"]

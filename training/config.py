@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -95,15 +96,19 @@ class TrainConfig:
     methods: MethodConfig = field(default_factory=MethodConfig)
 
     precision: str = "bf16"  # or "fp32"
+    checkpointing: bool = False  # of gradients: blocks of the encoder are computed twice, and less memory is needed
     device: str = "cpu"
     seed: int = 0
     log_every: int = 20
+    sample_pictures: bool = True  # after every epoch, some samples as the averaged weights answer them
     save_every: int = 200
 
     def __post_init__(self) -> None:
         """Refuse settings that cannot work, before anything expensive is built."""
         if self.precision not in ("bf16", "fp32"):
             raise ConfigError(f"precision must be 'bf16' or 'fp32', got '{self.precision}'")
+        if not re.fullmatch(r"cpu|cuda(:\d+)?", self.device):
+            raise ConfigError(f"device must be 'cpu', 'cuda' or 'cuda:NUMBER', got '{self.device}'")
         if self.schedule not in ("cosine", "trapezoid"):
             raise ConfigError(f"schedule must be 'cosine' or 'trapezoid', got '{self.schedule}'")
         if self.adapters_only and self.start is None:
@@ -117,6 +122,14 @@ class TrainConfig:
             raise ConfigError("stages must be at least one, each with a share above 0, as 128x128:96:0.7")
         if missing := [task for task in self.tasks if task not in self.loss_weights]:
             raise ConfigError(f"loss_weights lacks {missing}; give loss_weights.{missing[0]}=1")
+        if not self.tasks:
+            raise ConfigError("tasks must be at least one name, got none", hint="for example tasks=depth,edge")
+        if not 1 <= self.data.rows_per_image <= len(self.tasks):
+            raise ConfigError(
+                f"data.rows_per_image must be at least 1 and at most {len(self.tasks)}, the number of tasks, as the "
+                f"rows of a picture differ in their task; got {self.data.rows_per_image}",
+                hint=f"give data.rows_per_image={len(self.tasks)}",
+            )
         for stage in self.stages:
             if stage.batch % self.data.rows_per_image or stage.batch < 1:
                 raise ConfigError(
@@ -163,6 +176,20 @@ PRESETS: dict[str, dict[str, Any]] = {
         "log_every": 5,
         "save_every": 50,
         "data": DataConfig(scenes=64, render_hw=(96, 96)),
+    },
+    # Less than two minutes of one core, to try a setting out. As the runs of benchmarks/studies.py, with the smaller
+    # network that has a preset. Without edges: so short a training does not beat "an edge everywhere".
+    "micro": {
+        "model": "m3vit_micro",
+        "tasks": ("semseg", "depth", "normals"),
+        "stages": (Stage((64, 64), 24, 1.0),),
+        "steps": 400,
+        "lr": 2e-3,
+        "warmup_steps": 40,
+        "ema_decay": 0.99,
+        "precision": "fp32",
+        "augment": AugmentConfig(letterbox=0.0, photometric=0.0),
+        "data": DataConfig(scenes=512, render_hw=(64, 64), rows_per_image=3),
     },
 }
 

@@ -1,6 +1,5 @@
 """Samples become batches: the same ones for the same (config, step), made ahead in a background thread.
 
-A sample source is anything with a length and `source[i] -> {"image": uint8 HxWx3, task: ground truth, ...}`.
 Nothing here has a state of its own: batch `step` is a function of (seed, step, samples seen), which is all that a
 resumed training has to remember.
 
@@ -11,40 +10,21 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Protocol
 
 import cv2
 import numpy as np
 import torch
 from torch import Tensor
 
-from ..runtime.bundles.manifest import Preprocessing
+from ..runtime.bundles.preprocessing import Preprocessing
 from .augment import IMAGE_MEAN, IMAGE_STD, AugmentConfig, augment, draw_view, photometric
-from .config import DataConfig, TrainConfig
 from .errors import DataError
-from .tasks import IGNORED_CLASS, TASK_KINDS
+from .sources import SampleSource
+from .tasks import TASK_KINDS
 
-__all__ = [
-    "Batch",
-    "BatchMaker",
-    "SampleSource",
-    "change_of_units",
-    "normalise",
-    "open_source",
-    "prefetch",
-    "stratified_tasks",
-]
-
-
-class SampleSource(Protocol):
-    """Labelled pictures by number."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: int, /) -> Mapping[str, Any]: ...
+__all__ = ["Batch", "BatchMaker", "change_of_units", "normalise", "prefetch", "stack_targets", "stratified_tasks"]
 
 
 @dataclass
@@ -139,17 +119,9 @@ class BatchMaker:
         targets: dict[str, list[np.ndarray]] = {task: [] for task in self.tasks}
         for number in range(rows // self.rows_per_image):
             wanted = task_of_row[number * self.rows_per_image : (number + 1) * self.rows_per_image]
-            index = self.sample_number(seen + number)
-            rng = np.random.default_rng([self.seed, 3, seen + number])
-            sample = self.source[index]
-            view = draw_view(rng, sample["image"].shape[:2], image_hw, self.config)
-            image, truth = augment(sample, wanted, view)
-            (top, left), (height, width) = view.offset_hw, view.box_hw
-            # Only the picture, not its padding: the runtime pads with this colour, whatever the picture looks like.
-            box = image[top : top + height, left : left + width]
-            box[...] = photometric(rng, np.ascontiguousarray(box), self.config)
+            samples.append(self.sample_number(seen + number))
+            image, truth = self._view(samples[-1], seen + number, wanted, image_hw)
             images.append(image)
-            samples.append(index)
             for task in wanted:
                 targets[task].append(truth[task])
         index_B = torch.arange(len(images)).repeat_interleave(self.rows_per_image)
@@ -160,6 +132,20 @@ class BatchMaker:
             if TASK_KINDS[task] == "image_classes"
         }
         return Batch(normalise(np.stack(images)), index_B, task_of_row, stacked, samples, labels)
+
+    def _view(
+        self, index: int, place: int, wanted: Sequence[str], image_hw: tuple[int, int]
+    ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """Sample `index` as the training sees it when it is number `place`: uint8 [H,W,3], and its wanted targets."""
+        rng = np.random.default_rng([self.seed, 3, place])
+        sample = self.source[index]
+        view = draw_view(rng, sample["image"].shape[:2], image_hw, self.config)
+        image, truth = augment(sample, wanted, view)
+        (top, left), (height, width) = view.offset_hw, view.box_hw
+        # Only the picture, not its padding: the runtime pads with this colour, whatever the picture looks like.
+        box = image[top : top + height, left : left + width]
+        box[...] = photometric(rng, np.ascontiguousarray(box), self.config)
+        return image, truth
 
 
 def stack_targets(task: str, arrays: Sequence[np.ndarray]) -> Tensor:
@@ -210,68 +196,3 @@ def prefetch(make: Callable[[int], Batch], steps: range, depth: int) -> Generato
     finally:
         stop.set()
         thread.join()
-
-
-class RenderedRooms:
-    """Rooms rendered when they are first asked for, `block` at a time, and kept in memory after that."""
-
-    def __init__(self, config: DataConfig, device: str = "cpu", block: int = 16) -> None:
-        self.config = config
-        self.device = device
-        self.block = block
-        self._blocks: dict[int, list[dict[str, np.ndarray]]] = {}
-
-    def __len__(self) -> int:
-        return self.config.scenes
-
-    def __getitem__(self, index: int) -> dict[str, np.ndarray]:
-        number, place = divmod(index, self.block)
-        if number not in self._blocks:
-            first = number * self.block
-            seeds = range(first, min(first + self.block, self.config.scenes))
-            self._blocks[number] = self._render([self.config.first_seed + seed for seed in seeds])
-        return self._blocks[number][place]
-
-    def _render(self, seeds: list[int]) -> list[dict[str, np.ndarray]]:
-        from .synthrooms import render_rooms
-
-        rooms = render_rooms(
-            seeds, self.config.render_hw, device=self.device, samples_per_pixel=self.config.samples_per_pixel
-        )
-        fields = ("image", "depth", "normals", "semseg", "edge", "saliency", "scene")
-        arrays = {}
-        for name in fields:
-            value = next(getattr(rooms, key) for key in vars(rooms) if key == name or key.startswith(f"{name}_"))
-            arrays[name] = value.cpu().numpy() if isinstance(value, Tensor) else np.asarray(value)
-        return [{name: array[i] for name, array in arrays.items()} for i in range(len(seeds))]
-
-
-def open_source(config: TrainConfig) -> SampleSource:
-    """The samples that `config.data` names.
-
-    Raises:
-        DataError: a folder does not exist, or files of the data set are missing or do not fit together.
-    """
-    if config.data.dataset is not None:
-        from .datasets import open_dataset
-
-        if config.data.root is None:
-            raise DataError(f"data.dataset={config.data.dataset} needs data.root, the folder where it lies")
-        return open_dataset(config.data.dataset, Path(config.data.root), config.data.split, config.tasks)
-    if config.data.shards is None:
-        return RenderedRooms(config.data, config.device)
-    folder = Path(config.data.shards)
-    if not folder.is_dir():
-        raise DataError(f"data.shards must be a folder of rendered rooms, got {folder}; leave it out to render now")
-    from .synthrooms.cache import RoomShards
-
-    return RoomShards(folder)
-
-
-def class_frequencies(source: SampleSource, task: str, classes: int, samples: int = 64) -> np.ndarray:
-    """Share of each class among the labelled pixels (or images) of samples spread over the source."""
-    counts = np.zeros(classes, np.float64)
-    for index in np.linspace(0, len(source) - 1, min(samples, len(source))).astype(int):
-        labels = np.asarray(source[int(index)][task]).reshape(-1).astype(np.int64)
-        counts += np.bincount(labels[labels != IGNORED_CLASS], minlength=classes)[:classes]
-    return counts / max(1.0, counts.sum())

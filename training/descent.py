@@ -54,7 +54,7 @@ def per_task_descent(step_loss: StepLoss, step: int) -> tuple[Tensor, dict[str, 
     def task_loss(task: str) -> Tensor:
         return step_loss.of_task(task, noise[task])
 
-    aggregate = aggregator(methods.aggregate, _seed(seed, _ORDER, step))
+    aggregate = aggregator(methods.aggregate, _seed(seed, _ORDER, step), methods.cagrad_c)
     if methods.sharpness == "samo":
         found = samo_gradients(
             task_loss,

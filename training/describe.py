@@ -7,15 +7,17 @@ from typing import Any
 
 import msgspec
 
-from ..runtime.bundles.manifest import Preprocessing
+from ..runtime.bundles.preprocessing import Preprocessing
 from ..runtime.tasks import TaskSpec
 from .augment import IMAGE_MEAN, IMAGE_STD, PAD_RGB
 from .config import TrainConfig
 from .tasks import TrainTask
 
-__all__ = ["checkpoint_metadata", "task_specs"]
+__all__ = ["PREPROCESSING", "checkpoint_metadata", "task_specs"]
 
 LICENCE = "Apache-2.0"
+PREPROCESSING = Preprocessing("letterbox", IMAGE_MEAN, IMAGE_STD, pad_rgb=(PAD_RGB[0], PAD_RGB[1], PAD_RGB[2]))
+"""How pictures reach a network that this training made."""
 _WORDS: dict[str, tuple[str, str]] = {
     "semseg": ("class id", "what every pixel belongs to"),
     "human_parts": ("class id", "which part of a person every pixel belongs to"),
@@ -67,8 +69,6 @@ def checkpoint_metadata(
         start_sha256: of the checkpoint that the training started from.
         class_names: by task, where a data set in files names its classes.
     """
-    pad = (PAD_RGB[0], PAD_RGB[1], PAD_RGB[2])
-    preprocessing = Preprocessing("letterbox", IMAGE_MEAN, IMAGE_STD, pad_rgb=pad)
     settings = msgspec.json.decode(config.to_json())
     # A folder of the machine that trained is nobody's business, and does not change the result.
     settings["data"] |= {"shards": bool(config.data.shards), "root": bool(config.data.root)}
@@ -76,7 +76,7 @@ def checkpoint_metadata(
     settings["start"] = start_sha256
     return {
         "tasks": msgspec.to_builtins(task_specs(tasks, rooms=rooms, class_names=class_names)),
-        "preprocessing": msgspec.to_builtins(preprocessing),
+        "preprocessing": msgspec.to_builtins(PREPROCESSING),
         "licence": LICENCE if rooms else f"under the terms of its training data, {config.data.dataset}",
         "provenance": {
             "trained_by": "slimpath train",

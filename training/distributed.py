@@ -13,15 +13,41 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-__all__ = ["average_gradients", "average_tensors", "join", "rank", "wait_for_all", "world_size"]
+from .devices import check_device
+from .errors import ConfigError
+
+__all__ = [
+    "average_gradients",
+    "average_tensors",
+    "check_batches",
+    "join",
+    "leave",
+    "rank",
+    "wait_for_all",
+    "world_size",
+]
 
 
 def join(device: str) -> None:
-    """Join the group that torchrun's environment names; nothing without it, and nothing the second time."""
+    """Join the group that torchrun's environment names; nothing without it, and nothing the second time.
+
+    Raises:
+        ConfigError: all processes are told one GPU, or this one's does not exist.
+    """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized():
         if device != "cpu":
-            torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+            own = int(os.environ.get("LOCAL_RANK", "0"))
+            if device != "cuda":
+                raise ConfigError(f"every process takes a GPU of its own, got device={device}", hint="device=cuda")
+            check_device(f"cuda:{own}")
+            torch.cuda.set_device(own)
         dist.init_process_group("gloo" if device == "cpu" else "nccl")
+
+
+def leave() -> None:
+    """Leave the group again, when nothing is left to exchange; nothing without one."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
 
 
 def world_size() -> int:
@@ -32,6 +58,17 @@ def world_size() -> int:
 def rank() -> int:
     """Number of this process, from 0."""
     return dist.get_rank() if dist.is_initialized() else 0
+
+
+def check_batches(batches: Sequence[int], rows_per_image: int) -> None:
+    """Every process gets as many rows, and whole images of them.
+
+    Raises:
+        ConfigError: naming the batches that cannot be shared out so.
+    """
+    portion = world_size() * rows_per_image
+    if uneven := [batch for batch in batches if batch % portion]:
+        raise ConfigError(f"batches must be multiples of {portion} (processes x rows_per_image), got {uneven}")
 
 
 def wait_for_all() -> None:

@@ -21,7 +21,9 @@ from math import comb
 import msgspec
 import numpy as np
 
-from ..runtime.bundles.manifest import FULL_PRECISION, Accuracy, Manifest
+from ..runtime.bundles.accuracy import Accuracy
+from ..runtime.bundles.graph_spec import FULL_PRECISION
+from ..runtime.bundles.manifest import Manifest
 from ..runtime.planning.plan import Plan
 from ..runtime.planning.planner import Planner
 from .errors import EvaluationError

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from ..runtime.bundles.manifest import Manifest
 from ..runtime.tasks import TaskSpec, parse_tasks
-from .data import SampleSource
 from .datasets import LAYOUTS, FileDataset, open_dataset
 from .edge_match import MAX_DISTANCE
 from .errors import DataError, EvaluationError
@@ -17,6 +16,7 @@ from .eval_rooms import RoomRange, open_rooms
 from .metrics import Metric, metric_for
 from .placed import Placed, Subset, spread
 from .run_train import room_classes
+from .sources import SampleSource
 from .synthrooms import RENDERER_VERSION
 from .tasks import TASK_KINDS
 

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 
 from ..runtime import Bundle
-from ..runtime.bundles.manifest import FULL_PRECISION
+from ..runtime.bundles.graph_spec import FULL_PRECISION
 from ..runtime.imaging.postprocess import to_image
 from ..runtime.imaging.preprocess import Placement, place
 from .baselines import Baselines

@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ..runtime import Bundle, bundled_path
-from ..runtime.bundles.manifest import FULL_PRECISION, Manifest
+from ..runtime.bundles.graph_spec import FULL_PRECISION
+from ..runtime.bundles.manifest import Manifest
 from ..runtime.errors import BudgetError
 from ..runtime.planning.budget import parse_budget
 from ..runtime.planning.sizes import SizeRequest, parse_size

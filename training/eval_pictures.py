@@ -8,29 +8,25 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from ..runtime.imaging.pictures import class_name, display_image, png_bytes, task_cell
-from ..runtime.imaging.pictures_colour import depth_range_m
-from ..runtime.imaging.pictures_layout import Cell, Row, sheet, side_by_side, table
+from ..runtime.imaging.pictures import png_bytes
+from ..runtime.imaging.pictures_layout import Row, sheet, side_by_side, table
 from ..runtime.imaging.preprocess import place
-from ..runtime.tasks import TaskSpec
 from .eval_measure import at_labels
 from .eval_plot import plot_report
 from .eval_report import EvalRow
 from .eval_runner import Runner
 from .evaluate import Evaluation
 from .files import write_whole
-from .tasks import IGNORED_CLASS
+from .sample_cells import CELL_PX, in_words, sample_cells
 
 __all__ = ["SHOWN", "ranked", "write_pictures"]
 
 SHOWN = 4
 """Samples at either end."""
-_CELL_PX = 240
-_WIDTHS_PX = (_CELL_PX, 170)  # of a cell, and of what is written beside a row
+_WIDTHS_PX = (CELL_PX, 170)  # of a cell, and of what is written beside a row
 
 
 def write_pictures(evaluation: Evaluation, folder: Path) -> list[Path]:
@@ -100,39 +96,6 @@ def _sample_row(evaluation: Evaluation, runner: Runner, row: EvalRow, number: in
     sample = evaluation.data.samples[number]
     answer = next(iter(runner.answers([sample["image"]]))).values[0]
     placement = place(sample["image"].shape[:2], runner.size_hw, evaluation.bundle.manifest.preprocessing.fit)
-    cells = _cells(spec, sample["image"], sample[spec.name], at_labels(spec.name, answer, placement))
-    lines = (f"{row.metric} {value:.3g}", f"sample {number}", *_labels(spec, sample[spec.name], answer))
+    cells = sample_cells(spec, sample["image"], sample[spec.name], at_labels(spec.name, answer, placement))
+    lines = (f"{row.metric} {value:.3g}", f"sample {number}", *in_words(spec, sample[spec.name], answer))
     return Row("", lines, tuple(cells))
-
-
-def _cells(spec: TaskSpec, image_HWC: np.ndarray, truth: Any, answer: np.ndarray) -> list[Cell]:
-    """Picture, truth and answer in the same colours; the picture alone where the whole image has one label."""
-    shown = display_image(image_HWC, 2 * _CELL_PX)
-    if spec.kind == "image_classes":
-        return [Cell(shown)]
-    truth = np.asarray(truth)
-    range_m = None
-    if spec.kind == "depth":
-        valid = truth[np.isfinite(truth) & (truth > 0)]
-        range_m = depth_range_m(valid if valid.size else answer)
-    if spec.kind == "probability":
-        truth = np.where(truth == IGNORED_CLASS, 0, truth)
-    if spec.kind == "classes":
-        # What nobody labelled takes the answer's class, so that it cannot look like a mistake.
-        truth = np.where(truth == IGNORED_CLASS, answer, truth)
-    else:
-        truth = truth.astype(np.float32)
-    return [Cell(shown), *(_bare(task_cell(spec, values, shown, range_m=range_m)) for values in (truth, answer))]
-
-
-def _bare(cell: Cell) -> Cell:
-    """Without title and note, which the columns have; with its legend."""
-    return replace(cell, title="", note="")
-
-
-def _labels(spec: TaskSpec, truth: Any, answer: np.ndarray) -> list[str]:
-    """Truth and answer in words, of tasks with one label per image."""
-    if spec.kind != "image_classes":
-        return []
-    best = int(np.argmax(answer))
-    return [f"is {class_name(spec, int(truth))}", f"answer {class_name(spec, best)} {answer[best]:.0%}"]

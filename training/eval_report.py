@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..runtime.bundles.manifest import FULL_PRECISION, Accuracy
+from ..runtime.bundles.accuracy import Accuracy
+from ..runtime.bundles.graph_spec import FULL_PRECISION
 from .bootstrap import Interval
 from .eval_rows import MIN_IMPROVEMENT, Comparison, EvalRow
 

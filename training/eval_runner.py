@@ -20,7 +20,8 @@ from ..runtime import Bundle
 from ..runtime.backends import make_backend
 from ..runtime.backends.base import Backend
 from ..runtime.bundles import graph_names as names
-from ..runtime.bundles.manifest import FULL_PRECISION, GraphSpec, Manifest
+from ..runtime.bundles.graph_spec import FULL_PRECISION, GraphSpec
+from ..runtime.bundles.manifest import Manifest
 from ..runtime.imaging.postprocess import finish
 from ..runtime.imaging.preprocess import preprocess
 from ..runtime.running.adapters import Adapters

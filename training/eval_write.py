@@ -10,7 +10,8 @@ from pathlib import Path
 import msgspec
 
 from ..runtime import Bundle
-from ..runtime.bundles.manifest import MANIFEST_FILE, Accuracy, encode_manifest
+from ..runtime.bundles.accuracy import Accuracy
+from ..runtime.bundles.manifest import MANIFEST_FILE, encode_manifest
 from .errors import EvaluationError
 
 __all__ = ["check_target", "write_accuracies"]

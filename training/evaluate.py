@@ -14,7 +14,8 @@ import numpy as np
 from ..runtime import Bundle
 from ..runtime.backends import make_backend
 from ..runtime.backends.base import Backend, graph_precisions
-from ..runtime.bundles.manifest import FULL_PRECISION, Manifest
+from ..runtime.bundles.graph_spec import FULL_PRECISION
+from ..runtime.bundles.manifest import Manifest
 from ..runtime.cpus import usable_cpus
 from ..runtime.planning.sizes import SizeRequest
 from .baselines import fit_baselines

@@ -1,18 +1,22 @@
-"""What a training tells while it runs: a CSV log, a plot of it, a progress bar."""
+"""What a training tells while it runs: a CSV log, means for it, a plot of it, a progress bar."""
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from .files import write_whole
 
-__all__ = ["Journal", "Progress", "counting_bar", "plot_losses"]
+__all__ = ["Journal", "Meter", "Progress", "counting_bar", "plot_losses"]
 
 
 class Journal:
@@ -36,6 +40,36 @@ class Journal:
         line = {name: f"{value:.6g}" if isinstance(value, float) else value for name, value in values.items()}
         with self.path.open("a", newline="", encoding="utf-8") as file:
             csv.DictWriter(file, self.columns, restval="").writerow(line)
+
+
+class Meter:
+    """Means of what steps report, and images per second, since it was made."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, Tensor] = {}
+        self._counts: dict[str, int] = {}
+        self._images = 0
+        self._start = self._lap = time.monotonic()
+
+    def add(self, values: Mapping[str, Tensor], images: int) -> None:
+        """Take in what a step reports, scalars, and how many images it had, in all processes; rows share images."""
+        for name, value in values.items():
+            self._sums[name] = self._sums.get(name, torch.zeros(())) + value.float().cpu()
+            self._counts[name] = self._counts.get(name, 0) + 1
+        self._images += images
+
+    def means(self) -> dict[str, float]:
+        """Of each value over the steps that reported it."""
+        return {name: float(value) / self._counts[name] for name, value in self._sums.items()}
+
+    def lap_minutes(self) -> float:
+        """Since the last call of this, or since it was made."""
+        lap, self._lap = self._lap, time.monotonic()
+        return (self._lap - lap) / 60
+
+    def rate(self) -> float:
+        """Images per second."""
+        return self._images / max(1e-9, time.monotonic() - self._start)
 
 
 def plot_losses(log: Path, picture: Path) -> bool:

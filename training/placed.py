@@ -11,9 +11,9 @@ from typing import Any
 import cv2
 import numpy as np
 
-from ..runtime.bundles.manifest import Preprocessing
+from ..runtime.bundles.preprocessing import Preprocessing
 from ..runtime.imaging.preprocess import Placement, place
-from .data import SampleSource
+from .sources import SampleSource
 from .tasks import IGNORED_CLASS, TASK_KINDS
 
 __all__ = ["Placed", "Subset", "spread"]

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .config import TrainConfig
-from .data import SampleSource, open_source
 from .errors import ResumeError
+from .sources import SampleSource, open_source
 from .trainer import Trainer
 
 __all__ = ["TrainResult", "room_classes", "saved_config", "train"]
@@ -48,7 +48,7 @@ def train(
 
     Args:
         config: every setting; written to `out / "config.json"`.
-        out: folder for checkpoint, state, log and plot.
+        out: folder for checkpoint, state, log, plot and sample pictures.
         minutes: stop cleanly after this time; the next call goes on. None: until all steps are done.
         resume: go on from the state in `out`, if there is one.
         progress: show a progress bar on stderr.
@@ -62,7 +62,7 @@ def train(
     """
     out = Path(out)
     source = source or open_source(config)
-    trainer = Trainer(config, source, classes or source_classes(source), out)
+    trainer = Trainer(config, source, classes or source_classes(source), out, progress=progress)
     if trainer.state_file.exists():
         if not resume:
             raise ResumeError(f"{out} already holds a training; resume it, or choose another folder")

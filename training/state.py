@@ -12,10 +12,18 @@ import torch
 from .config import TrainConfig
 from .errors import ResumeError
 
-__all__ = ["FREE_TO_CHANGE", "check_same_training", "load_state", "save_state"]
+__all__ = [
+    "FREE_TO_CHANGE",
+    "check_same_training",
+    "load_state",
+    "random_state",
+    "restore_random_state",
+    "save_state",
+]
 
 FREE_TO_CHANGE = frozenset(
     {"steps", "stages", "schedule", "cooldown", "lr_end", "grad_clip", "log_every", "save_every", "device"}
+    | {"checkpointing", "sample_pictures"}  # what is learnt does not depend on these
 )
 """Settings that may differ between a saved training and the one that continues it."""
 
@@ -46,6 +54,19 @@ def load_state(path: Path) -> dict[str, Any]:
     if not isinstance(state, dict) or "step" not in state:
         raise ResumeError(f"{path} is not a training state; delete it to train from the start")
     return state
+
+
+def random_state(device: str) -> dict[str, Any]:
+    """Of torch's generators; numpy's are made anew for every step."""
+    cuda = torch.cuda.get_rng_state_all() if device != "cpu" else []
+    return {"rng": torch.get_rng_state(), "rng_cuda": cuda}
+
+
+def restore_random_state(state: Mapping[str, Any]) -> None:
+    """Draw on from where `random_state` was taken."""
+    torch.set_rng_state(state["rng"])
+    if state["rng_cuda"]:
+        torch.cuda.set_rng_state_all(state["rng_cuda"])
 
 
 def check_same_training(saved: TrainConfig, wanted: TrainConfig, path: Path) -> None:

@@ -6,14 +6,18 @@ Axes: I images, B rows (one task each), R rows of one task, H height, W width.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from ..models import ModelOutput, MultiTaskModel
+from ..models.recompute import recomputed_blocks
 from .config import TrainConfig
 from .data import Batch
+from .devices import device_type, gpu_numbers
 from .distill import distill_loss
 from .kernels import fast_cpu_kernels
 from .losses import task_loss, thinned
@@ -90,8 +94,10 @@ class StepLoss:
     ) -> tuple[ModelOutput, dict[str, Tensor], dict[str, Tensor]]:
         """A network's output on a batch, and its raw values and the targets by task."""
         config = self.config
-        fast = fast_cpu_kernels(config.device == "cpu")
-        with fast, torch.autocast(config.device, torch.bfloat16, enabled=config.precision == "bf16"):
+        fast = partial(fast_cpu_kernels, config.device == "cpu")
+        recomputed = recomputed_blocks(model.encoder, fast) if config.checkpointing else nullcontext()
+        bf16 = torch.autocast(device_type(config.device), torch.bfloat16, enabled=config.precision == "bf16")
+        with fast(), recomputed, bf16:
             output = model(
                 batch.image_I3HW,
                 batch.task_of_row,
@@ -135,8 +141,7 @@ class StepLoss:
         rows = rows_of(self.batch, task)
         teacher: Teacher | None = None
         losses = []
-        devices = [] if self.config.device == "cpu" else [torch.cuda.current_device()]
-        with torch.random.fork_rng(devices):
+        with torch.random.fork_rng(gpu_numbers(self.config.device)):
             torch.manual_seed(seed)
             for chosen in self.passes:
                 found = self.of_pass(chosen, teacher, rows)

@@ -15,21 +15,25 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..models import HeadConfig, ModelConfig, MultiTaskModel, build_preset, freeze_pretrained_, save_checkpoint
+from ..models import MultiTaskModel, freeze_pretrained_, save_checkpoint
 from . import distributed
-from .config import TrainConfig
-from .data import Batch, BatchMaker, SampleSource, class_frequencies, prefetch
+from .config import Stage, TrainConfig
+from .data import Batch, BatchMaker, prefetch
 from .descent import per_task_descent, plain_descent
 from .describe import checkpoint_metadata
-from .errors import ConfigError, DivergedError
-from .journal import Journal, Progress, plot_losses
+from .devices import check_device
+from .divergence import diverged
+from .epoch_pictures import EpochPictures
+from .journal import Journal, Meter, Progress, plot_losses
 from .losses import class_weights
 from .methods.aggregate import aggregator
 from .methods.uncertainty import UncertaintyWeights
-from .sandwich import Pass, draw_passes
+from .network import check_methods, fresh_network
+from .sandwich import draw_passes
 from .schedule import learning_rate, stage_at
+from .sources import SampleSource, class_frequencies
 from .start import start_from
-from .state import check_same_training, load_state, save_state
+from .state import check_same_training, load_state, random_state, restore_random_state, save_state
 from .step_loss import StepLoss
 from .tasks import train_tasks
 from .weights import WeightAverage, build_optimizer, carry_over
@@ -40,49 +44,48 @@ __all__ = ["Trainer"]
 class Trainer:
     """One training: its model, optimizer and place in the schedule. `out` receives all its files."""
 
-    def __init__(self, config: TrainConfig, source: SampleSource, classes: Mapping[str, int], out: Path) -> None:
-        self.config, self.out = config, out
+    def __init__(
+        self,
+        config: TrainConfig,
+        source: SampleSource,
+        classes: Mapping[str, int],
+        out: Path,
+        *,
+        progress: bool = False,
+    ) -> None:
+        check_device(config.device)
+        distributed.join(config.device)  # first: it says which GPU is this process's
+        self.config, self.source, self.out = config, source, out
         self.tasks = train_tasks(config.tasks, dict(classes))
         aggregator(config.methods.aggregate, seed=0)  # refused now, not at the first step
+        per_image = config.data.rows_per_image
         self.maker = BatchMaker(
-            source,
-            config.tasks,
-            seed=config.seed,
-            augment=config.augment,
-            rows_per_image=config.data.rows_per_image,
+            source, config.tasks, seed=config.seed, augment=config.augment, rows_per_image=per_image
         )
         self.class_names: Mapping[str, Sequence[str]] = getattr(source, "class_names", {})
-        labelled = [task for task in self.tasks if task.kind == "classes"]
+        shown = progress and distributed.rank() == 0
         self.class_weights = {
-            task.name: class_weights(class_frequencies(source, task.name, task.channels)).to(config.device)
-            for task in labelled
+            task.name: class_weights(class_frequencies(source, task.name, task.channels, progress=shown)).to(
+                config.device
+            )
+            for task in self.tasks
+            if task.kind == "classes"
         }
         self.step, self.seen, self.minutes, self.stopping = 0, 0, 0.0, False
-        distributed.join(config.device)
-        portion = distributed.world_size() * config.data.rows_per_image
-        if uneven := [stage.batch for stage in config.stages if stage.batch % portion]:
-            raise ConfigError(f"batches must be multiples of {portion} (processes x rows_per_image), got {uneven}")
+        distributed.check_batches([stage.batch for stage in config.stages], per_image)
         torch.manual_seed(config.seed)
         self.start_sha256: str | None = None
         self.original: MultiTaskModel | None = None
+        self.pictures: EpochPictures | None = None
         model = self.build_network()
-        if config.methods.rep_mtl and (not isinstance(model.config, ModelConfig) or model.config.levels):
-            raise ConfigError(f"Rep-MTL needs one representation for all heads, and {config.model} has several levels")
+        check_methods(config, model)
         self._adopt(model.to(config.device).train())
 
     def build_network(self) -> MultiTaskModel:
         """The network before its first step; `resume` puts other weights into it. A network that teaches every pass
         is put into `original`."""
         config = self.config
-        heads = tuple(HeadConfig(task.name, task.kind, task.channels) for task in self.tasks)  # type: ignore[arg-type]
-        routing = {name: getattr(config.methods, name) for name in ("router_noise", "balance")}
-        routing = {name: value for name, value in routing.items() if value is not None}
-        model = build_preset(config.model, heads, image_hw=config.stages[0].image_hw, **routing)
-        if config.adapters_only and not model.config.adapted:
-            raise ConfigError(
-                f"adapters_only=true needs a network with adapters, and {config.model} has none",
-                hint="take an m3lora_* or mtlora_* preset, or leave adapters_only out",
-            )
+        model = fresh_network(config, self.tasks)
         if config.start and not self.state_file.exists():  # else `resume` brings the weights, and the hash
             self.start_sha256 = start_from(model, Path(config.start))
         return freeze_pretrained_(model) if config.adapters_only else model
@@ -93,8 +96,6 @@ class Trainer:
         self.optimizer = build_optimizer(model, self.config.lr, self.config.weight_decay, self.config.betas)
         learnt = self.config.methods.weighting == "uncertainty"
         self.uncertainty = UncertaintyWeights(self.config.tasks, self.config.device) if learnt else None
-
-    # -- saving and resuming
 
     @property
     def state_file(self) -> Path:
@@ -110,7 +111,6 @@ class Trainer:
         """Write the state for resuming, and the averaged weights as a checkpoint; the first process does so for all."""
         if distributed.rank() > 0:
             return
-        cuda = torch.cuda.get_rng_state_all() if self.config.device != "cpu" else []
         state = {
             "config": self.config.to_json(),
             "step": self.step,
@@ -122,8 +122,7 @@ class Trainer:
             "average": self.average.values,
             "average_updates": self.average.updates,
             "start_sha256": self.start_sha256,
-            "rng": torch.get_rng_state(),
-            "rng_cuda": cuda,
+            **random_state(self.config.device),
             "uncertainty": self.uncertainty.state() if self.uncertainty else None,
         }
         save_state(self.state_file, state)
@@ -153,11 +152,7 @@ class Trainer:
         self.start_sha256 = state.get("start_sha256")
         if self.uncertainty:
             self.uncertainty.restore(state["uncertainty"])
-        torch.set_rng_state(state["rng"])
-        if state["rng_cuda"]:
-            torch.cuda.set_rng_state_all(state["rng_cuda"])
-
-    # -- running
+        restore_random_state(state)
 
     @property
     def finished(self) -> bool:
@@ -178,6 +173,8 @@ class Trainer:
         log = "log.csv" if leads else f"log-rank{distributed.rank()}.csv"
         journal = Journal(self.out / log, self.config.tasks, self.step)
         self.stopping = False
+        if leads and self.config.sample_pictures:
+            self.pictures = EpochPictures(self.config, self.source, self.tasks, self.out, self.seen)
         with Progress(progress and leads, self.step, self.config.steps) as bar:
             while not self.finished and not self.stopping:
                 self._run_stage(deadline, journal, bar)
@@ -198,33 +195,38 @@ class Trainer:
             share = (step - first) * distributed.world_size() + distributed.rank()
             return self.maker(step, seen + share * images, rows, stage.image_hw)
 
-        meter, late = _Meter(), False
+        meter, late = Meter(), False
         with closing(prefetch(make, range(first, end), self.config.data.queue)) as batches:
             for batch in batches:
-                meter.add(self.train_step(batch, stop=late), batch.rows * distributed.world_size())
+                meter.add(self.train_step(batch, stop=late), images * distributed.world_size())
                 late = time.monotonic() >= deadline
                 # Several processes must stop after the same step: there, the word goes round with the next gradients.
                 self.stopping = self.stopping or (late and distributed.world_size() == 1)
+                if self.pictures is not None:
+                    self.pictures.after_step(self.seen, self.step, self.model, self.average)
                 self.minutes += meter.lap_minutes()
                 if self.step % self.config.log_every == 0 or self.finished:
-                    means = meter.means()
-                    journal.write(
-                        step=self.step - 1,
-                        image_hw="x".join(map(str, stage.image_hw)),
-                        batch=stage.batch,
-                        lr=learning_rate(self.config, self.step - 1),
-                        images_per_s=meter.rate(),
-                        minutes=self.minutes,
-                        **means,
-                    )
-                    losses = " ".join(f"{task} {means[f'{task}_widest']:.3f}" for task in self.config.tasks)
-                    bar.update(self.step, f"{stage.image_hw[0]}px {meter.rate():.0f} rows/s {losses}")
-                    meter = _Meter()
+                    self._tell(meter, stage, journal, bar)
+                    meter = Meter()
                 bar.update(self.step)
                 if self.stopping:
                     return
                 if self.step % self.config.save_every == 0:
                     self.save()
+
+    def _tell(self, meter: Meter, stage: Stage, journal: Journal, bar: Progress) -> None:
+        means = meter.means()
+        journal.write(
+            step=self.step - 1,
+            image_hw="x".join(map(str, stage.image_hw)),
+            batch=stage.batch,
+            lr=learning_rate(self.config, self.step - 1),
+            images_per_s=meter.rate(),
+            minutes=self.minutes,
+            **means,
+        )
+        losses = " ".join(f"{task} {means[f'{task}_widest']:.3f}" for task in self.config.tasks)
+        bar.update(self.step, f"{stage.image_hw[0]}px {meter.rate():.0f} images/s {losses}")
 
     def train_step(self, batch: Batch, *, stop: bool = False) -> dict[str, Tensor]:
         """Every pass of one step, then one update of the weights; `stop` ends the slice, in all processes, after it.
@@ -248,17 +250,14 @@ class Trainer:
         step_loss = StepLoss(
             self.model, config, batch, passes, place, self.class_weights, self.uncertainty, self.original
         )
-        if config.methods.per_task:
-            total, losses = per_task_descent(step_loss, self.step)
-        else:
-            total, losses = plain_descent(step_loss)
+        total, losses = per_task_descent(step_loss, self.step) if config.methods.per_task else plain_descent(step_loss)
         late, total = distributed.average_gradients(
             [*self.model.parameters(), *learnt], torch.tensor(float(stop), device=config.device), total
         )
         self.stopping = bool(late > 0)
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.grad_clip)
         if not bool(torch.isfinite(total + norm)):
-            raise self._diverged(batch, passes, losses, norm)
+            raise diverged(self.out, self.step, batch, passes, losses, norm)
         self.optimizer.step()
         if self.uncertainty:
             self.uncertainty.step(learning_rate(config, self.step))
@@ -266,43 +265,3 @@ class Trainer:
         self.step += 1
         self.seen += batch.image_I3HW.shape[0] * distributed.world_size()
         return {**losses, "grad_norm": norm}
-
-    def _diverged(self, batch: Batch, passes: list[Pass], losses: Mapping[str, Tensor], norm: Tensor) -> DivergedError:
-        path = self.out / f"diverged-step{self.step}.pt"
-        self.out.mkdir(parents=True, exist_ok=True)
-        tensors = {"image": batch.image_I3HW, "image_index": batch.image_index_B, **batch.targets}
-        save_state(path, {"step": self.step, "tasks": batch.task_of_row, "samples": batch.samples, **tensors})
-        bad = [name for name, value in losses.items() if not bool(torch.isfinite(value))]
-        return DivergedError(
-            f"step {self.step}: {', '.join(bad) or 'a loss'} is not finite (gradient norm {float(norm):.3g}, passes "
-            f"{[(p.width, p.top_k, p.decoder_width) for p in passes]}); the batch is in {path}, samples "
-            f"{batch.samples[:8]}...; go on from the last state with a lower lr, or precision=fp32",
-            step=self.step,
-            batch_file=path,
-        )
-
-
-class _Meter:
-    """Means of what steps report, and their rate, since it was made."""
-
-    def __init__(self) -> None:
-        self._sums: dict[str, Tensor] = {}
-        self._counts: dict[str, int] = {}
-        self._rows = 0
-        self._start = self._lap = time.monotonic()
-
-    def add(self, values: Mapping[str, Tensor], rows: int) -> None:
-        for name, value in values.items():
-            self._sums[name] = self._sums.get(name, torch.zeros(())) + value.float().cpu()
-            self._counts[name] = self._counts.get(name, 0) + 1
-        self._rows += rows
-
-    def means(self) -> dict[str, float]:
-        return {name: float(value) / self._counts[name] for name, value in self._sums.items()}
-
-    def lap_minutes(self) -> float:
-        lap, self._lap = self._lap, time.monotonic()
-        return (self._lap - lap) / 60
-
-    def rate(self) -> float:
-        return self._rows / max(1e-9, time.monotonic() - self._start)

@@ -79,5 +79,6 @@ def toy_config(**changes: Any) -> TrainConfig:
         "ema_decay": 0.9,
         "log_every": 2,
         "save_every": 100,
+        "sample_pictures": False,  # with so few rooms an epoch is a step
     }
     return TrainConfig(**{**settings, **changes})

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from slimpath.runtime.bundles.manifest import Preprocessing
+from slimpath.runtime.bundles.preprocessing import Preprocessing
 from slimpath.runtime.imaging.preprocess import place, preprocess
 from slimpath.tests.training.conftest import ToyRooms
 from slimpath.training.augment import (
@@ -137,6 +137,28 @@ def test_shrunk_edges_stay_unbroken():
     sample = {"image": np.zeros((64, 64, 3), np.uint8), "edge": edge}
     _, targets = augment(sample, ("edge",), view_of_crop((0, 0, 64, 64), (64, 64), (32, 32)))
     assert (targets["edge"].sum(axis=1) == 1).all()
+
+
+@pytest.mark.parametrize("task", ["edge", "saliency"])
+@given(size=st.sampled_from([16, 32, 48, 64]), flip=st.booleans())
+@settings(max_examples=20, deadline=None)
+def test_pixels_without_a_label_stay_without_one(task: str, size: int, flip: bool):
+    """255 is no large 1: the left half is unknown, the right one marked above and not below."""
+    mask = np.zeros((32, 32), np.uint8)
+    mask[:16], mask[:, :16] = 1, 255
+    sample = {"image": np.zeros((32, 32, 3), np.uint8), task: mask}
+    _, targets = augment(sample, (task,), view_of_crop((0, 0, 32, 32), (32, 32), (size, size), flip=flip))
+    found, half = targets[task][:, ::-1] if flip else targets[task], size // 2
+    assert (found[:, : half - 1] == 255).all()
+    assert (found[: half - 1, half + 1 :] == 1).all() and not found[half + 1 :, half + 1 :].any()
+
+
+def test_little_that_is_unknown_marks_nothing():
+    mask = np.zeros((40, 40), np.uint8)
+    mask[3, 3] = 255  # a sixteenth of a pixel of the target: nothing of it is an edge
+    sample = {"image": np.zeros((40, 40, 3), np.uint8), "edge": mask}
+    _, targets = augment(sample, ("edge",), view_of_crop((0, 0, 40, 40), (40, 40), (10, 10)))
+    assert not targets["edge"].any()
 
 
 @given(seed=st.integers(0, 1000))

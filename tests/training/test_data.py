@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 
 from slimpath.tests.training.conftest import PLAIN_VIEWS, ToyRooms
 from slimpath.training.augment import AugmentConfig
-from slimpath.training.config import DataConfig, TrainConfig
-from slimpath.training.data import BatchMaker, RenderedRooms, class_frequencies, open_source, prefetch, stratified_tasks
+from slimpath.training.data import BatchMaker, prefetch, stratified_tasks
 from slimpath.training.errors import DataError
 
 TASKS = ("semseg", "depth", "normals", "edge", "saliency", "scene")
@@ -91,26 +90,3 @@ def test_prefetching_that_is_given_up_early_stops_its_thread():
     with closing(prefetch(lambda step: maker(step, step, 6, (32, 32)), range(10_000), depth=2)) as batches:
         next(batches)
     assert not [thread for thread in threading.enumerate() if thread.name == "slimpath-batches"]
-
-
-def test_class_frequencies_count_labelled_pixels_only():
-    class Halves(ToyRooms):
-        def __getitem__(self, index: int, /):
-            semseg = np.full((4, 4), 255, np.uint8)
-            semseg[:1], semseg[1:2, :2] = 0, 2
-            return {"semseg": semseg}
-
-    assert class_frequencies(Halves(3), "semseg", 4).tolist() == pytest.approx([4 / 6, 0, 2 / 6, 0])
-
-
-def test_rooms_are_rendered_on_demand_and_kept():
-    rooms = RenderedRooms(DataConfig(first_seed=40, scenes=3, render_hw=(16, 16)), block=2)
-    sample = rooms[2]
-    assert rooms[2] is sample and len(rooms) == 3
-    assert sample["image"].shape == (16, 16, 3) and sample["depth"].shape == (16, 16)
-    assert set(sample) >= set(TASKS)
-
-
-def test_missing_folder_of_shards_is_named():
-    with pytest.raises(DataError, match="nowhere"):
-        open_source(TrainConfig(data=DataConfig(shards="nowhere")))

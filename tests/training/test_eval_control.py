@@ -12,7 +12,8 @@ import pytest
 pytest.importorskip("torch", reason="training needs torch")
 
 from slimpath.runtime import Bundle
-from slimpath.runtime.bundles.manifest import Accuracy, Manifest
+from slimpath.runtime.bundles.accuracy import Accuracy
+from slimpath.runtime.bundles.manifest import Manifest
 from slimpath.runtime.planning.planner import Planner
 from slimpath.tests.runtime.tiny_bundle import build_tiny_bundle
 from slimpath.training.errors import EvaluationError

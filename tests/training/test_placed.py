@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from slimpath.runtime.bundles.manifest import Preprocessing
+from slimpath.runtime.bundles.preprocessing import Preprocessing
 from slimpath.runtime.imaging.preprocess import preprocess
 from slimpath.tests.training.conftest import ToyRooms
 from slimpath.training.placed import Placed, Subset, spread

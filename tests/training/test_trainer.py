@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,7 @@ from torch import Tensor
 
 from slimpath.models import load_checkpoint
 from slimpath.tests.training.conftest import PLAIN_VIEWS, TOY_CLASSES, ToyRooms, toy_config
+from slimpath.training import journal
 from slimpath.training import trainer as trainer_module
 from slimpath.training.config import Stage, TrainConfig
 from slimpath.training.errors import ConfigError, DivergedError, ResumeError
@@ -48,6 +51,26 @@ def one_minute_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(trainer_module, "time", Clock)
     monkeypatch.setattr(Trainer, "train_step", slow)
+
+
+def test_rate_counts_pictures_and_not_their_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    now_s, texts = [0.0], []
+    step, update = Trainer.train_step, journal.Progress.update
+
+    def one_second(self: Trainer, *arguments: Any, **options: Any) -> dict[str, Tensor]:
+        now_s[0] += 1
+        return step(self, *arguments, **options)
+
+    def told(self: journal.Progress, step: int, text: str | None = None) -> None:
+        texts.append(text)
+        update(self, step, text)
+
+    monkeypatch.setattr(journal, "time", SimpleNamespace(monotonic=lambda: now_s[0]))
+    monkeypatch.setattr(Trainer, "train_step", one_second)
+    monkeypatch.setattr(journal.Progress, "update", told)
+    run(toy_config(steps=2, data=replace(toy_config().data, rows_per_image=3)), tmp_path)  # 12 rows: 4 pictures
+    assert [float(row["images_per_s"]) for row in log_of(tmp_path)] == [4.0]
+    assert [text for text in texts if text and " 4 images/s " in text]
 
 
 @pytest.fixture(scope="module")

@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-import torch
-
 from ...models.widths import DEFAULT_WIDTHS, check_widths
 from ..augment import AugmentConfig
 from ..config import DataConfig, Stage, TrainConfig
+from ..devices import is_present
 from .errors import AdaptError
 from .importance import MEASURES
 
@@ -55,7 +54,7 @@ class AdaptConfig:
                 f"{self.calibration}, {self.steps}, {self.images}, {self.lr:g} and {self.distill_weight:g}"
             )
 
-        if self.device != "cpu" and not (self.device == "cuda" and torch.cuda.is_available()):
+        if not is_present(self.device):
             raise AdaptError(f"device must be cpu, or cuda where torch finds one, got '{self.device}'")
 
     def to_json(self) -> dict[str, Any]:
@@ -86,4 +85,5 @@ class AdaptConfig:
             precision=self.precision,
             device=self.device,
             seed=self.seed,
+            sample_pictures=False,  # there may be no ground truth to draw
         )

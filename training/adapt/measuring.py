@@ -8,21 +8,20 @@ Axes: I images, S sums of a metric, R rows of a task, H height, W width.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from ...models import HeadConfig, MultiTaskModel
-from ...models.heads import answer
-from ...runtime.bundles.manifest import Preprocessing
-from ...runtime.imaging.postprocess import finish
+from ...runtime.bundles.preprocessing import Preprocessing
 from ...runtime.imaging.preprocess import preprocess
 from ..bootstrap import Bootstrap, Interval
-from ..data import SampleSource
 from ..metrics import Metric, metric_for
+from ..network_answers import network_answers
 from ..placed import Placed
+from ..sources import SampleSource
 from ..tasks import IGNORED_CLASS
 from .errors import WITHOUT_LABELS, AdaptError
 
@@ -141,30 +140,17 @@ def measured_sums(
         else:
             truths = {
                 head.name: [as_truth(head.kind, value) for value in values]
-                for head, values in _answers(first, image_I3HW, 1.0)
+                for head, values in network_answers(first, image_I3HW, 1.0)
             }
         for name, network in networks.items():
             for width in widths:
-                for head, values in _answers(network, image_I3HW, width):
+                for head, values in network_answers(network, image_I3HW, width):
                     pairs = zip(values, truths[head.name], strict=True)
                     found.setdefault((name, head.name, width), []).extend(
                         judges[head.name].sums(value, truth) for value, truth in pairs
                     )
         advance(len(samples))
     return {key: np.array(rows) for key, rows in found.items()}
-
-
-@torch.no_grad()
-def _answers(
-    network: MultiTaskModel, image_I3HW: torch.Tensor, width: float
-) -> Iterator[tuple[HeadConfig, list[np.ndarray]]]:
-    """Every task's answers, as a `Result` of the runtime holds them."""
-    tasks, images = network.config.task_names, len(image_I3HW)
-    index_B = torch.arange(images).repeat(len(tasks))
-    output = network(image_I3HW, [task for task in tasks for _ in range(images)], width=width, image_index_B=index_B)
-    for head in network.config.tasks:
-        values = answer(head, output.raw[head.name]).numpy()
-        yield head, [finish(head.kind, value) for value in values]
 
 
 def as_truth(kind: str, value: np.ndarray) -> np.ndarray:

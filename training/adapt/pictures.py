@@ -22,7 +22,6 @@ from ...models import HeadConfig
 from ...runtime.errors import ImageError
 from ...runtime.imaging.image_headers import read_header
 from ...runtime.imaging.images import load_image
-from ..data import SampleSource
 from ..datasets import LAYOUTS, open_dataset
 from ..datasets.files import FileDataset
 from ..errors import DataError
@@ -31,6 +30,7 @@ from ..eval_rooms import FIRST_EVALUATION_SEED
 from ..merging.pictures import PICTURE_SUFFIXES, picture_files, room_count, rooms
 from ..placed import Subset
 from ..run_train import room_classes
+from ..sources import SampleSource
 from ..tasks import TASK_KINDS
 from .errors import WITHOUT_LABELS, AdaptError
 

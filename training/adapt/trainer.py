@@ -13,9 +13,10 @@ import torch
 from torch import Tensor
 
 from ...models import MultiTaskModel
-from ...runtime.bundles.manifest import Preprocessing
+from ...runtime.bundles.preprocessing import Preprocessing
 from ...runtime.imaging.preprocess import preprocess
-from ..data import Batch, BatchMaker, SampleSource, change_of_units
+from ..data import Batch, BatchMaker, change_of_units
+from ..sources import SampleSource
 from ..trainer import Trainer
 from .config import AdaptConfig
 from .importance import fisher, magnitude

@@ -20,6 +20,7 @@ from ...runtime.errors import ImageError
 from ...runtime.imaging.image_headers import read_header
 from ...runtime.imaging.images import load_image
 from ..errors import DataError
+from ..tasks import IGNORED_CLASS
 
 __all__ = ["FileDataset", "Item", "array_shape", "fitted", "read_labels", "read_picture", "unit_normals"]
 
@@ -43,6 +44,10 @@ class FileDataset(ABC):
     known_tasks: ClassVar[tuple[str, ...]]
     resizes: ClassVar[bool] = False
     """True where labels of another size than their picture are resized, as the published loader does."""
+    first_class: ClassVar[int] = 0
+    """What files of class ids hold for the first class."""
+    no_class: ClassVar[int] = IGNORED_CLASS
+    """What they hold where there is no label."""
     counted: frozenset[str] = frozenset()
     """Tasks whose classes nothing names: a split may hold fewer than there are."""
 
@@ -75,6 +80,8 @@ class FileDataset(ABC):
         sample: dict[str, Any] = {"image": image}
         for task in self.tasks:
             label = self.read_label(task, item)
+            if task in self.classes:
+                label = self._class_ids(label, task, item.labels[task])
             if label.shape[:2] != image.shape[:2]:
                 if not self.resizes:
                     raise DataError(f"{item.labels[task]} is {label.shape[:2]}, its picture {image.shape[:2]}")
@@ -93,7 +100,7 @@ class FileDataset(ABC):
 
     @abstractmethod
     def read_label(self, task: str, item: Item) -> np.ndarray:
-        """Ground truth of one task, in the form that the module describes."""
+        """Ground truth of one task, in the form that the module describes; class ids as the file holds them."""
 
     def read_image(self, path: Path) -> np.ndarray:
         """The picture, uint8 [H, W, 3]."""
@@ -109,6 +116,23 @@ class FileDataset(ABC):
             there = ", ".join(sorted(other.stem for other in path.parent.glob("*.txt"))) or "none"
             raise DataError(f"{path} is missing: the layout '{self.layout}' lists its splits there (found: {there})")
         return [name for line in path.read_text(encoding="utf-8").splitlines() if (name := line.strip())]
+
+    def _class_ids(self, stored_HW: np.ndarray, task: str, path: Path) -> np.ndarray:
+        """Class ids from 0 as uint8 [H, W], 255 where there is none.
+
+        Raises:
+            DataError: the file holds an id that is no class: it would end the training where its loss is computed.
+        """
+        last = min(self.classes[task], IGNORED_CLASS) - 1 + self.first_class
+        none_HW = np.isin(stored_HW, (self.no_class, IGNORED_CLASS))
+        class_HW = (stored_HW >= self.first_class) & (stored_HW <= last) & (stored_HW == np.rint(stored_HW))
+        if (wrong := stored_HW[~(none_HW | class_HW)]).size:
+            raise DataError(
+                f"{path} holds class {wrong[0]:g} of '{task}', but {self.first_class} to {last} are allowed, and "
+                f"{self.no_class} for none",
+                hint="correct the file, or take the task off `tasks`",
+            )
+        return np.where(none_HW, IGNORED_CLASS, stored_HW - self.first_class).astype(np.uint8)
 
     def _check(self) -> None:
         """Refuse a split with files that are missing, damaged, or of a size that does not fit; name them."""

@@ -25,6 +25,7 @@ class Mtan(FileDataset):
 
     layout = "mtan"
     known_tasks = ("semseg", "depth", "normals")
+    no_class = -1
 
     @classmethod
     def labelled(cls, root: Path, split: str) -> tuple[str, ...]:
@@ -68,7 +69,7 @@ class Mtan(FileDataset):
             return unit_normals(np.load(path, allow_pickle=False), path)
         values = read_labels(path)
         if task == "semseg":
-            return np.where(values < 0, 255, values).astype(np.uint8)
+            return values
         depth = np.maximum(np.nan_to_num(values.astype(np.float32), posinf=0), 0)
         if self.cityscapes:
             return np.divide(1.0, depth, out=np.zeros_like(depth), where=depth > 0)

@@ -29,6 +29,7 @@ class NyudMt(FileDataset):
     layout = "nyud_mt"
     known_tasks = ("semseg", "depth", "normals", "edge")
     resizes = True
+    first_class, no_class = 1, 0
     endings: ClassVar[dict[str, str]] = {"image": "jpg", "normals": "npy", "edge": "npy"}
 
     @property
@@ -58,7 +59,7 @@ class NyudMt(FileDataset):
             return unit_normals(vectors, path)
         values = read_labels(path)
         if task == "semseg":
-            return (values.astype(np.int16) - 1).astype(np.uint8)  # 0, none, becomes 255
+            return values
         if task == "depth":
             return np.maximum(np.nan_to_num(values.astype(np.float32), posinf=0), 0)
         return (values > (127 if path.suffix == ".png" else 0.5)).astype(np.uint8)

@@ -96,7 +96,7 @@ class PascalMt(FileDataset):
     def read_label(self, task: str, item: Item) -> np.ndarray:
         path = item.labels[task]
         if task == "semseg":
-            return read_labels(path).astype(np.uint8)
+            return read_labels(path)
         if task == "saliency":
             return (read_labels(path) > 127.5).astype(np.uint8)
         if task == "edge":

@@ -15,13 +15,14 @@ import torch
 from torch import Tensor
 
 from ...models import HeadConfig
-from ...runtime.bundles.manifest import Preprocessing
+from ...runtime.bundles.preprocessing import Preprocessing
 from ...runtime.imaging.preprocess import preprocess
 from ..config import DataConfig
-from ..data import RenderedRooms, SampleSource, class_frequencies, stack_targets
+from ..data import stack_targets
 from ..errors import TrainingError
 from ..losses import class_weights
 from ..run_train import room_classes
+from ..sources import RenderedRooms, SampleSource, class_frequencies
 from ..tasks import TASK_KINDS
 from .errors import MergeError
 

@@ -9,7 +9,7 @@ from ..errors import ConfigError
 __all__ = ["AGGREGATORS", "BALANCES", "SHARPNESS", "WEIGHTINGS", "MethodConfig"]
 
 SHARPNESS = ("none", "samo", "flat")
-AGGREGATORS = ("sum", "pcgrad", "upgrad", "mgda")
+AGGREGATORS = ("sum", "pcgrad", "cagrad", "upgrad", "mgda")
 WEIGHTINGS = ("equal", "uncertainty")
 BALANCES = ("joint", "per_task")
 
@@ -28,6 +28,7 @@ class MethodConfig:
         samo_beta: share of the task's own direction in SAMO's move; the published code uses 0.1.
         samo_probe: step of SAMO's two forward passes; the published code uses 0.01.
         aggregate: how the tasks' gradients of shared weights become one (`aggregate`).
+        cagrad_c: how far CAGrad's result may lie from the mean gradient, in lengths of that; 0 is the mean itself.
         weighting: "equal" (the weights of `loss_weights`), or "uncertainty" (learnt on top of them).
         router_noise: noise on router logits in training, in parts of 1 / experts; None: the model's own.
         balance: "joint" or "per_task", which routers the balance loss looks at together; None: the model's own.
@@ -42,6 +43,7 @@ class MethodConfig:
     samo_beta: float = 0.1
     samo_probe: float = 0.01
     aggregate: str = "sum"
+    cagrad_c: float = 0.4
     weighting: str = "equal"
     router_noise: float | None = None
     balance: str | None = None
@@ -59,6 +61,8 @@ class MethodConfig:
         for name in ("rep_temperature", "rho", "samo_probe"):
             if getattr(self, name) <= 0:
                 raise ConfigError(f"methods.{name} must be above 0, got {getattr(self, name)}")
+        if not 0 <= self.cagrad_c < 1:
+            raise ConfigError(f"methods.cagrad_c must be from 0 to below 1, got {self.cagrad_c}")
         if not 0 <= self.samo_beta <= 1:
             raise ConfigError(f"methods.samo_beta must lie in 0..1, got {self.samo_beta}")
         if self.router_noise is not None and self.router_noise < 0:

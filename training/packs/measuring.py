@@ -10,15 +10,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ...runtime.bundles.accuracy import Accuracy
 from ...runtime.bundles.bundle import Bundle
-from ...runtime.bundles.manifest import Accuracy
 from ...runtime.tasks import TaskSpec
 from ..baselines import fit_baselines
 from ..bootstrap import Bootstrap, Interval
-from ..data import SampleSource
 from ..eval_runner import Configuration, Runner, configurations
 from ..metrics import Metric, metric_for
 from ..placed import Placed, Subset
+from ..sources import SampleSource
 from .kinds import LIKE
 
 __all__ = ["TaskRow", "measure_task", "to_accuracies"]

@@ -11,14 +11,15 @@ import torch
 from ...export.pack import PackReport, check_pack_target, export_pack
 from ...export.reload import model_from_bundle
 from ...models import HeadConfig
+from ...runtime.bundles.accuracy import Accuracy
 from ...runtime.bundles.bundle import Bundle
-from ...runtime.bundles.manifest import TASK_NAME, Accuracy
+from ...runtime.bundles.manifest import TASK_NAME
 from ...runtime.packs.extend import extend
 from ...runtime.packs.pack import Pack
 from ...runtime.tasks import TaskSpec
-from ..data import SampleSource
 from ..errors import ConfigError
 from ..journal import counting_bar
+from ..sources import SampleSource
 from .learning import default_like, with_task
 from .measuring import TaskRow, measure_task, to_accuracies
 from .trainer import PackConfig, PackTrainer

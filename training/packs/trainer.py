@@ -17,16 +17,17 @@ from torch import Tensor
 
 from ...models import HeadConfig, MultiTaskModel
 from ...models.config import ModelConfig
-from ...runtime.bundles.manifest import Preprocessing
+from ...runtime.bundles.preprocessing import Preprocessing
 from ..augment import AugmentConfig
 from ..config import TrainConfig
-from ..data import Batch, BatchMaker, SampleSource, change_of_units, class_frequencies, prefetch
+from ..data import Batch, BatchMaker, change_of_units, prefetch
 from ..distill import distill_loss
 from ..errors import ConfigError, TrainingError
 from ..journal import Progress
 from ..kernels import fast_cpu_kernels
 from ..losses import class_weights, task_loss, thinned
 from ..sandwich import Pass, draw_passes
+from ..sources import SampleSource, class_frequencies
 from ..weights import WeightAverage, build_optimizer
 from .kinds import LIKE
 from .learning import own_parts

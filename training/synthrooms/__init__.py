@@ -2,7 +2,7 @@
 
 Reading order: `classes`, `scene` (what a scene is), `sampling` (from seed to scene: `rooms`, `furniture`, `clutter`,
 `fittings`, `finishes`, `viewpoint`), `intersect` and `surface` (rays), `textures` and `shading` (light), `labels`,
-`sensor`, and `render`, which puts them together. `cache` writes rendered rooms to disk.
+`sensor`, and `render`, which puts them together. `packed` is how rooms are kept, `cache` writes them to disk.
 """
 
 from .classes import CLASSES, PALETTE, ROOM_TYPES

@@ -2,15 +2,8 @@
 
     python -m slimpath.training.synthrooms.cache --out rooms --first-seed 0 --count 4096 --size 224x224 --workers 2
 
-A cache is a folder with `config.json` and one folder per shard, `shard-<first seed>-<count>`, of plain `.npy` files:
-
-    image    uint8   (N, H, W, 3)   sRGB
-    depth    float16 (N, H, W)      metres
-    normals  int8    (N, H, W, 3)   times 127
-    labels   uint8   (N, H, W)      class in bits 0-5, edge in bit 6, saliency in bit 7
-    scene    int64   (N,)           index into ROOM_TYPES
-
-Axes: N rooms of a shard, H height, W width.
+A cache is a folder with `config.json` and one folder per shard, `shard-<first seed>-<count>`, of plain `.npy` files,
+one for each array of `packed`.
 """
 
 from __future__ import annotations
@@ -22,19 +15,16 @@ import os
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TypedDict
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
 from .classes import CLASSES, ROOM_TYPES
-from .render import RENDERER_VERSION, RoomBatch, render_rooms
+from .packed import ARRAYS, Room, pack, unpack
+from .render import RENDERER_VERSION, render_rooms
 
 _CONFIG = "config.json"
-_CLASS_BITS, _EDGE_BIT, _SALIENCY_BIT = 0x3F, 0x40, 0x80
-_NORMAL_SCALE = 127.0
-_ARRAYS = ("image", "depth", "normals", "labels", "scene")
 
 
 class CacheMismatchError(ValueError):
@@ -75,21 +65,6 @@ def shard_path(folder: Path, seeds: range) -> Path:
     return folder / f"shard-{seeds.start:09d}-{len(seeds):05d}"
 
 
-def _pack(rooms: RoomBatch) -> dict[str, np.ndarray]:
-    labels = (
-        rooms.semseg_BHW
-        | (rooms.edge_BHW.to(torch.uint8) * _EDGE_BIT)
-        | (rooms.saliency_BHW.to(torch.uint8) * _SALIENCY_BIT)
-    )
-    return {
-        "image": rooms.image_BHW3.numpy(),
-        "depth": rooms.depth_BHW.to(torch.float16).numpy(),
-        "normals": (rooms.normals_BHW3 * _NORMAL_SCALE).round().to(torch.int8).numpy(),
-        "labels": labels.numpy(),
-        "scene": rooms.scene_B.numpy(),
-    }
-
-
 def _write_shard(job: tuple[Path, range, tuple[int, int], int]) -> int:
     """Render one shard under a temporary name, then rename it: a shard that exists is whole."""
     folder, seeds, size_hw, samples_per_pixel = job
@@ -98,8 +73,8 @@ def _write_shard(job: tuple[Path, range, tuple[int, int], int]) -> int:
     draft = target.with_name(f".{target.name}.{os.getpid()}")
     draft.mkdir()
     try:
-        rooms = [_pack(render_rooms([seed], size_hw, samples_per_pixel=samples_per_pixel)) for seed in seeds]
-        for name in _ARRAYS:
+        rooms = [pack(render_rooms([seed], size_hw, samples_per_pixel=samples_per_pixel)) for seed in seeds]
+        for name in ARRAYS:
             np.save(draft / f"{name}.npy", np.concatenate([room[name] for room in rooms]))
         draft.rename(target)
     except BaseException:
@@ -173,18 +148,6 @@ def render_to_shards(
                 bar.update(done)
 
 
-class Room(TypedDict):
-    """One room as read back; see `RoomShards.__getitem__`."""
-
-    image: np.ndarray
-    depth: np.ndarray
-    normals: np.ndarray
-    semseg: np.ndarray
-    edge: np.ndarray
-    saliency: np.ndarray
-    scene: int
-
-
 class RoomShards:
     """The rooms of a cache folder by index, in order of their seeds; usable as a `torch.utils.data.Dataset`.
 
@@ -214,8 +177,7 @@ class RoomShards:
         return {**self.__dict__, "_maps": {}}  # a pickled map would carry its whole content along
 
     def __getitem__(self, i: int) -> Room:
-        """Room `i`: image uint8 (H, W, 3), depth float32 (H, W) m, normals float32 (H, W, 3), semseg, edge and
-        saliency uint8 (H, W), scene int.
+        """Room `i`.
 
         Raises:
             IndexError: `i` is out of range.
@@ -224,23 +186,12 @@ class RoomShards:
             raise IndexError(f"room {i} of {len(self)}")
         i %= len(self)
         number = int(np.searchsorted(self._ends, i, side="right"))
-        arrays = self._open(number)
-        row = i - int(self._ends[number - 1]) if number else i
-        labels, normals = arrays["labels"][row], arrays["normals"][row].astype(np.float32)
-        return {
-            "image": np.array(arrays["image"][row]),
-            "depth": arrays["depth"][row].astype(np.float32),
-            "normals": normals / np.linalg.norm(normals, axis=-1, keepdims=True),
-            "semseg": labels & _CLASS_BITS,
-            "edge": (labels & _EDGE_BIT) // _EDGE_BIT,
-            "saliency": (labels & _SALIENCY_BIT) // _SALIENCY_BIT,
-            "scene": int(arrays["scene"][row]),
-        }
+        return unpack(self._open(number), i - int(self._ends[number - 1]) if number else i)
 
     def _open(self, number: int) -> dict[str, np.ndarray]:
         if number not in self._maps:
             path = self._shards[number][1]
-            self._maps[number] = {name: np.load(path / f"{name}.npy", mmap_mode="r") for name in _ARRAYS}
+            self._maps[number] = {name: np.load(path / f"{name}.npy", mmap_mode="r") for name in ARRAYS}
         return self._maps[number]
 
 

@@ -11,7 +11,7 @@ import torch
 
 from slimpath.models import HeadConfig
 from slimpath.models.heads import answer
-from slimpath.runtime.bundles.manifest import Preprocessing
+from slimpath.runtime.bundles.preprocessing import Preprocessing
 from slimpath.tests.training.adapt.conftest import TASKS, full_width
 from slimpath.tests.training.conftest import ToyRooms
 from slimpath.training.adapt.errors import AdaptError

@@ -175,8 +175,40 @@ def test_plain_folder_takes_lists_and_names_of_classes(plain: Path):
     with pytest.raises(DataError, match=r"train\.txt is missing.*val"):
         open_dataset("folder", plain, "train", ("semseg",))
     write_list(plain / "semseg.txt", ["floor", "wall"])
-    with pytest.raises(DataError, match="class 4, but 2 classes"):
+    with pytest.raises(DataError, match="class 4 of 'semseg', but 0 to 1 are allowed, and 255 for none"):
         open_dataset("folder", plain, "val", ("semseg",))[0]
+
+
+WRITERS = {".png": lambda path, ids: write_png(path, ids.astype(np.uint16)), ".npy": write_npy}
+
+
+# Each layout's file, an id that is no class of it, and what it may hold. 300 would wrap around in 8 bits.
+@pytest.mark.parametrize(
+    ("layout", "fixture", "file", "wrong", "allowed"),
+    [
+        ("pascal_mt", "pascal", "semseg/VOC12/2008_000001.png", 21, "0 to 20 are allowed, and 255"),
+        ("nyud_mt", "nyud_mt", "segmentation/1.png", 41, "1 to 40 are allowed, and 0"),
+        ("nyud_v2", "nyud_v2", "segmentation/1.png", 300, "1 to 40 are allowed, and 0"),
+        ("mtan", "mtan_cityscapes", "train/label_7/0.npy", 7, "0 to 6 are allowed, and -1"),
+        ("mtan", "mtan_nyuv2", "train/label/0.npy", 13.0, "0 to 12 are allowed, and -1"),
+        ("mtan", "mtan_nyuv2", "train/label/0.npy", 0.5, "0 to 12 are allowed, and -1"),
+        ("mtan", "mtan_nyuv2", "train/label/0.npy", np.nan, "0 to 12 are allowed, and -1"),
+        ("folder", "plain", "semseg/hall.png", 300, "0 to 254 are allowed, and 255"),
+        ("folder", "plain", "semseg/hall.npy", -2, "0 to 4 are allowed, and 255"),
+    ],
+)
+def test_id_that_is_no_class_is_refused_by_file_and_number(
+    layout: str, fixture: str, file: str, wrong: float, allowed: str, request: pytest.FixtureRequest, tmp_path: Path
+):
+    root = shutil.copytree(request.getfixturevalue(fixture), tmp_path / "copy")
+    ids = np.full(SIZE_HW, 3 if isinstance(wrong, int) else 3.0)
+    ids[4, 5] = wrong
+    WRITERS[Path(file).suffix](root / file, ids)
+    samples = open_dataset(layout, root, "train", ("semseg",))
+    with pytest.raises(
+        DataError, match=rf"{Path(file).name} holds class {wrong:g} of 'semseg', but {allowed} for none"
+    ):
+        samples[0]
 
 
 def test_everything_wrong_is_named_at_the_start(plain: Path):

@@ -10,13 +10,14 @@ from slimpath.models import load_checkpoint
 from slimpath.tests.training.conftest import toy_config
 from slimpath.tests.training.datasets.conftest import write_list
 from slimpath.training.config import DataConfig, Stage, TrainConfig
-from slimpath.training.data import open_source
 from slimpath.training.errors import DataError
 from slimpath.training.run_train import train
+from slimpath.training.sources import open_source
 
 
 def config_of(layout: str, root: Path | None, tasks: tuple[str, ...]) -> TrainConfig:
-    data = DataConfig(dataset=layout, root=None if root is None else str(root))
+    rows = min(2, len(tasks))
+    data = DataConfig(dataset=layout, root=None if root is None else str(root), rows_per_image=rows)
     return toy_config(steps=1, stages=(Stage((32, 32), 2 * len(tasks), 1.0),), tasks=tasks, data=data)
 
 

@@ -61,6 +61,30 @@ def test_upgrad_without_its_solver_is_refused_with_the_command_that_helps(monkey
         aggregator("upgrad", 0)
 
 
+@pytest.mark.parametrize("c", [0.0, 0.4, 0.9])
+def test_cagrad_is_the_direction_in_a_ball_that_helps_the_worst_task_most(c: float):
+    """Liu et al. 2021, algorithm 1: d = g0 + c |g0| g_w / |g_w|, with the w on the simplex of least
+    g_w . g0 + c |g0| |g_w|; for two tasks the simplex is a line, looked at point by point."""
+    pytest.importorskip("cvxpy", reason="a modelling language for one aggregator: not among slimpath's dependencies")
+    pytest.importorskip("clarabel", reason="the solver that TorchJD asks cvxpy for")
+    mean = CONFLICT.astype(np.float64).mean(axis=0)
+    share = np.linspace(0, 1, 200_001)[:, None]
+    mixed = share * CONFLICT[0] + (1 - share) * CONFLICT[1]
+    radius, lengths = c * np.linalg.norm(mean), np.linalg.norm(mixed, axis=1)
+    best = np.argmin(mixed @ mean + radius * lengths)
+    found = flat(aggregator("cagrad", 0, c)(as_gradients(CONFLICT)))
+    assert found == pytest.approx(mean + radius * mixed[best] / lengths[best], abs=2e-3)
+    assert np.linalg.norm(found - mean) <= radius + 1e-3
+
+
+def test_cagrad_without_its_solver_is_refused_with_the_command_that_helps(monkeypatch: pytest.MonkeyPatch):
+    from torchjd.aggregation import CAGradWeighting
+
+    monkeypatch.setattr(CAGradWeighting, "_REQUIRED_DEPS", ["no_such_solver"])
+    with pytest.raises(ConfigError, match=r'needs cvxpy.*pip install "torchjd\[cagrad\]"'):
+        aggregator("cagrad", 0)
+
+
 def test_mgda_is_the_shortest_convex_combination():
     """Désidéri 2012; for two tasks in closed form."""
     a, b = CONFLICT
@@ -112,6 +136,7 @@ def test_uncertainty_weighs_regression_by_half_and_learns_the_balance():
         ({"ci_kd": -1.0}, "ci_kd must be 0"),
         ({"rho": 0.0}, "rho must be above 0"),
         ({"samo_beta": 1.5}, "0..1"),
+        ({"cagrad_c": 1.0}, "cagrad_c must be from 0 to below 1"),
         ({"router_noise": -1.0}, "negative"),
     ],
 )

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from slimpath.models import HeadConfig, ModelConfig, MultiTaskModel, folded
-from slimpath.runtime.bundles.manifest import Preprocessing
+from slimpath.runtime.bundles.preprocessing import Preprocessing
 from slimpath.tests.export.conftest import TASKS, random_model
 from slimpath.tests.training.packs.conftest import ToyBlobs
 from slimpath.training.augment import IMAGE_MEAN, IMAGE_STD

@@ -15,7 +15,8 @@ from slimpath.export.errors import ExportError, ParityError, TargetExistsError
 from slimpath.export.pack import export_pack
 from slimpath.models import HeadConfig, MultiTaskModel
 from slimpath.runtime import Bundle, Engine, Pack, PackError
-from slimpath.runtime.bundles.manifest import MANIFEST_FILE, Preprocessing, encode_manifest
+from slimpath.runtime.bundles.manifest import MANIFEST_FILE, encode_manifest
+from slimpath.runtime.bundles.preprocessing import Preprocessing
 from slimpath.runtime.packs.extend import extend
 from slimpath.runtime.request import Request
 from slimpath.tests.export.conftest import TASKS, random_model
