@@ -34,6 +34,7 @@ from merging_suite import (
     scores,
     seed_once,
     short,
+    spread,
     trained,
 )
 from method import machine, table
@@ -117,9 +118,9 @@ def page_text(seeds: Sequence[dict[str, Any]], size: Size) -> str:
     """The table, means and standard deviations over the seeds, with what it was made from."""
     judges, lines = metrics(), []
     for name in seeds[0]["values"]:
-        cells = [_spread([seed["values"][name][task] for seed in seeds], ".3f") for task in TASKS]
+        cells = [spread([seed["values"][name][task] for seed in seeds], ".3f") for task in TASKS]
         gains = [100 * against(seed["values"][name], seed["values"]["single fine-tunes"]) for seed in seeds]
-        lines.append([name, *cells, _spread(gains, "+.1f")])
+        lines.append([name, *cells, spread(gains, "+.1f")])
     heads = [f"{task}, {judges[task].name} {'↑' if judges[task].higher_is_better else '↓'}" for task in TASKS]
     text = table(["", *heads, "against the fine-tunes, %"], lines)
     chosen = "; ".join(
@@ -140,11 +141,6 @@ def page_text(seeds: Sequence[dict[str, Any]], size: Size) -> str:
         f"{text}\nChosen scales, seed by seed: {chosen}. Cosines between task vectors: {min(angles):.2f} to "
         f"{max(angles):.2f}.\n"
     )
-
-
-def _spread(values: Sequence[float], form: str) -> str:
-    deviation = format(float(np.std(values, ddof=1)) if len(values) > 1 else 0.0, form.replace("+", ""))
-    return f"{format(float(np.mean(values)), form)} ± {deviation}"
 
 
 def main() -> None:

@@ -115,10 +115,10 @@ def seed_once(
     return found
 
 
-def metrics() -> dict[str, Metric]:
+def metrics(tasks: Sequence[str] = TASKS) -> dict[str, Metric]:
     """The metric of every task."""
     channels = {"semseg": len(CLASSES)}
-    return {task: metric_for(task, channels.get(task, 1)) for task in TASKS}
+    return {task: metric_for(task, channels.get(task, 1)) for task in tasks}
 
 
 @torch.no_grad()
@@ -154,3 +154,9 @@ def against(found: Mapping[str, float], singles: Mapping[str, float]) -> float:
 def short(value: float) -> float:
     """A figure as the raw file holds it."""
     return json.loads(f"{value:.5g}")
+
+
+def spread(values: Sequence[float], form: str) -> str:
+    """Mean and standard deviation over seeds, in a format such as `.3f` or `+.1f`."""
+    deviation = format(float(np.std(values, ddof=1)) if len(values) > 1 else 0.0, form.replace("+", ""))
+    return f"{format(float(np.mean(values)), form)} ± {deviation}"

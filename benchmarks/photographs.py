@@ -30,12 +30,18 @@ DOCS = Path(__file__).resolve().parent.parent / "docs"
 PAGE, KEPT, IMAGES = DOCS / "photographs.md", DOCS / "measured" / "photographs.json", DOCS / "images"
 PAIRS, SEEDS = 200_000, (0, 1, 2)
 GOALS = {"random": 0.80, "row": 0.76}
-# Of colour, and of a scene: not fundi, stained tissue, galaxies, drawings and colour charts.
 PHOTOGRAPHS = {
     "skimage": ("astronaut.png", "chelsea.png", "coffee.png", "motorcycle_left.png", "rocket.jpg"),
     "sklearn": ("china.jpg", "flower.jpg"),
     "matplotlib": ("grace_hopper.jpg",),
 }
+LEFT_OUT = {
+    "motorcycle_right": "the same scene once more, the other picture of the stereo pair",
+    "hubble_deep_field": "galaxies, with no surface that has a depth or a direction",
+    "ihc": "stained tissue under a microscope",
+    "retina": "the inside of an eye",
+}
+"""Colour photographs that come with scikit-image and are not shown, and why."""
 FOLDERS = {"skimage": "data", "sklearn": "datasets/images", "matplotlib": "mpl-data/sample_data"}
 
 
@@ -113,6 +119,7 @@ def page_text(measured: dict[str, Any]) -> str:
         rows.append([name, *cells])
     head = ["what orders", f"random pairs (goal {GOALS['random']:.0%})", f"same row (goal {GOALS['row']:.0%})"]
     made = measured["machine"]
+    left_out = "; ".join(f"{name} ({reason})" for name, reason in LEFT_OUT.items())
     absent = f" Not installed, and left out: {', '.join(measured['absent'])}." if measured["absent"] else ""
     return f"""\
 `python benchmarks/photographs.py --write`, {made["processor"]}, {made["system"]}, {made["versions"]}.
@@ -127,6 +134,8 @@ Same row: at most {ROWS_APART} rows apart, one disparity more than {MIN_RATIO:g}
 ## Contact sheet
 
 {len(measured["photographs"])} photographs: {", ".join(measured["photographs"])}.{absent}
+Of the colour photographs that come with the three packages these are left out: {left_out}. \
+What is no photograph, or grey, is not among them.
 
 ![Every photograph with every task at full width](images/photographs.jpg)"""
 

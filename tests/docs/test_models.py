@@ -7,6 +7,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from PIL import Image
 
 import slimpath
 from slimpath.runtime import Bundle, bundled_path
@@ -37,6 +38,24 @@ def test_photographs_page_is_that_of_its_measurement(monkeypatch: pytest.MonkeyP
     assert measured["weights_sha256"] == manifest.weights.sha256, "the model changed: measure it again"
     for name in ("photographs.jpg", "photographs-motorcycle.jpg"):
         assert 10_000 < (made.IMAGES / name).stat().st_size <= 300_000
+
+
+def test_photographs_that_are_left_out_are_named_with_the_reason(monkeypatch: pytest.MonkeyPatch):
+    pytest.importorskip("torch", reason="the measurement needs torch")
+    made = load_script("photographs", monkeypatch)
+    text = made.PAGE.read_text(encoding="utf-8")
+    assert set(made.LEFT_OUT) == {"motorcycle_right", "hubble_deep_field", "ihc", "retina"}
+    assert all(f"{name} ({reason})" in text for name, reason in made.LEFT_OUT.items())
+    data = Path(str(pytest.importorskip("skimage").__file__)).parent / "data"
+    shown = {Path(name).stem for name in made.PHOTOGRAPHS["skimage"]}
+    coloured = {file.stem for file in data.iterdir() if file.suffix in (".png", ".jpg") and is_coloured(file)}
+    drawn = {"chessboard_RGB", "color", "horse", "logo", "phantom"}
+    assert coloured - drawn <= shown | set(made.LEFT_OUT)  # nothing is silently left out
+
+
+def is_coloured(file: Path) -> bool:
+    with Image.open(file) as picture:
+        return picture.mode in ("RGB", "RGBA")
 
 
 def test_what_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch):
