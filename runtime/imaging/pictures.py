@@ -142,7 +142,10 @@ def jpeg_bytes(picture_HWC: np.ndarray, quality: int = 85) -> bytes:
         ImageError: the picture is too large for a JPEG file.
     """
     coded = cv2.cvtColor(picture_HWC, cv2.COLOR_RGB2BGR)
-    done, data = cv2.imencode(".jpg", coded, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    try:
+        done, data = cv2.imencode(".jpg", coded, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    except cv2.error:  # before OpenCV 4.11; later ones say that it was not done
+        done, data = False, np.empty(0, np.uint8)
     if not done:
         raise ImageError(
             f"a picture of {picture_HWC.shape[1]} x {picture_HWC.shape[0]} pixels cannot be written as JPEG"
