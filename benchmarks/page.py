@@ -51,6 +51,7 @@ OWN_PAGES = {
     "merging": ("[merging](merging.md)", ["merging.py"]),
     "packs": ("[new tasks](packs.md)", ["add_task.py", "--write"]),
     "adapt": ("[making checkpoints slimmable](adapt.md)", ["adapt.py", "--write"]),
+    "studies": ("[studies of training methods](studies.md)", ["studies.py"]),
     "decoders": ("[decoders](decoders.md)", ["decoders.py"]),
     "mtlora_tasks": ("[low-rank adapters](adapters.md)", ["mtlora_tasks.py", "--write"]),
     "gpu_graphs": ("[graphs for GPUs](gpu.md)", ["gpu_graphs.py"]),

@@ -3,7 +3,7 @@
 
 The M3ViT sizes: MoE in every second block from block 1, 16 experts, top-4, expert hidden = dim (the upstream README's
 command line). `m3vit_small` has 12 heads, not DeiT-S's 6, as upstream has. The dense `vit_*` counterparts have the
-same active compute: a top-4 of experts with hidden = dim costs what an MLP of ratio 4 costs.
+same active compute: a top-4 of experts with hidden = dim costs what an MLP of ratio 4 costs (micro: top-2, half of it).
 `taskexpert_` before any of these names gives it decoders after TaskExpert (Ye and Xu 2023) that tap the backbone four
 times: a ViT after each quarter of its blocks.
 `mtlora_*` are the `swin_*` with adapters of rank 16 that all tasks share, and of rank 4 for each task.
