@@ -12,7 +12,7 @@ import ctypes
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of mallopt(3)
 LARGE_BYTES = 4 << 20
-KEPT_BYTES = 3 << 20  # of each heap; a picture of a megabyte as it came, and once more as pixels
+KEPT_BYTES = 3 << 20  # of each heap: the body of a megabyte, as it came and whole
 
 
 def give_large_buffers_back() -> bool:

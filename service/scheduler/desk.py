@@ -58,7 +58,7 @@ class Desk:
         self.counts: Counter[str] = Counter()
         self._held: Counter[str] = Counter()  # waiting or running, by client
         self._probed_s = -math.inf
-        self._expected: dict[int, tuple[float, float]] = {}  # by the id of the job: until when, its seconds
+        self._expected: dict[int, tuple[float, float]] = {}  # by the number of the job: until when, its seconds
         self.narrows = settings.degrade and not settings.pinned_full_width and not settings.fifo
 
     def accept(self, ticket: Ticket, now_s: float) -> list[Ticket]:
@@ -72,7 +72,7 @@ class Desk:
             Unavailable: no runner answers.
         """
         menu = self._menu()
-        self._expected.pop(id(ticket.job), None)
+        self._expected.pop(ticket.job.number, None)
         self._arrived(ticket, now_s, menu)
         displaced: list[Ticket] = []
         if not self.settings.fifo:
@@ -110,7 +110,7 @@ class Desk:
         ticket.due_s -= self._expected_s(now_s, decoding)
         reason = self._refusal(ticket, now_s, menu)
         if reason is None or self._may_be_accepted_yet(ticket, reason, now_s):
-            self._expected[id(ticket.job)] = now_s + EXPECTED_S, menu.least_s(ticket.ladder)
+            self._expected[ticket.job.number] = now_s + EXPECTED_S, menu.least_s(ticket.ladder)
             return
         self._arrived(ticket, now_s, menu)
         self.counts["refused"] += 1

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
+from itertools import count
 
 from ...runtime.request import Request
 from ...runtime.result import Result
@@ -21,6 +22,7 @@ class Job:
         priority: higher goes first among a client's own requests; within plus and minus `settings.HIGHEST_PRIORITY`.
         client: whom fairness counts it to, an API key's id or an address.
         request_id: for logs.
+        number: no other job of this process has it.
     """
 
     request: Request
@@ -28,6 +30,7 @@ class Job:
     priority: int = 0
     client: str = ""
     request_id: str = ""
+    number: int = field(default_factory=count().__next__)
 
 
 @dataclass(frozen=True)

@@ -116,6 +116,12 @@ def test_images_that_turned_out_to_be_none_keep_nobody_out() -> None:
         desk.check(make_ticket(LADDER, within_s=0.18), 0.0, 99)
 
 
+def test_a_job_is_not_taken_for_one_that_was_given_up_before_it() -> None:
+    """Python gives the place of an object that is gone to the next one."""
+    jobs = (make_ticket(LADDER).job.number for _ in range(100))
+    assert len(set(jobs)) == 100
+
+
 def test_a_checked_request_that_comes_is_not_counted_twice() -> None:
     desk = make_desk()
     for _ in range(3):
