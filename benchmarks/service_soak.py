@@ -64,7 +64,7 @@ class Watch:
     def _run(self) -> None:
         while not self._stop.wait(SAMPLE_EVERY_S):
             self.times_s.append(time.monotonic() - self._started)
-            self.memory_mb.append(self.server.memory_mb())
+            self.memory_mb.append(self.server.resident_mb())
             self.files.append(self.server.open_files())
 
 
@@ -135,7 +135,10 @@ def cycles(count: int) -> Section:
         ["growth", f"{100 * growth:.1f} %", "met" if growth <= CYCLES_TARGET else "missed"],
         ["file descriptors", f"{files[settled]} and {files[-1]}", "met" if steady else "missed"],
     ]
-    text = table(["figure", "value", "verdict"], rows) + f"\n`{' '.join(FULL_PLAN_ALONE)}`: one plan is loaded and measured.\n"
+    text = (
+        table(["figure", "value", "verdict"], rows)
+        + f"\n`{' '.join(FULL_PLAN_ALONE)}`: one plan is loaded and measured.\n"
+    )
     return f"{count} times unloaded and loaded", text, {"memory_mb": memory_mb, "files": files}
 
 
@@ -147,7 +150,7 @@ async def _cycle(server: Served, count: int) -> tuple[list[float], list[int]]:
         await _post(server, f"/v2/repository/models/{name}/unload", b"{}")
         await _post(server, f"/v2/repository/models/{name}/load", b"{}")
         await _post(server, "/v1/infer?tasks=depth&response=raw", made_up_photograph(), kind="image/jpeg")
-        memory_mb.append(server.memory_mb())
+        memory_mb.append(server.resident_mb())
         files.append(server.open_files())
         if number % 50 == 49:
             print(f"{number + 1} of {count}: {memory_mb[-1]:.1f} MB", file=sys.stderr, flush=True)
