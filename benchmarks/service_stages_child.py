@@ -92,11 +92,11 @@ def copy_bodies() -> None:
     """uvicorn's way with bodies, Starlette's with the whole one, and answers put together."""
     protocol._GuardedProtocol.on_body = HttpToolsProtocol.on_body  # type: ignore[method-assign]
 
-    async def body_of(request: Any) -> bytes:
+    async def whole_body(request: Any) -> bytes:
         return await request.body()
 
     for module in (limits, router, v1_infer):
-        setattr(module, "body_of", body_of)  # noqa: B010  # a function of another type is put in its place
+        setattr(module, "whole_body", whole_body)  # noqa: B010  # a function of another type is put in its place
 
     def joined(pieces: Any, headers: Any) -> Response:
         return Response(b"".join(pieces), headers=headers)

@@ -1,7 +1,7 @@
 """The innermost gate: a request's body under its limits, its time, its client's disappearance, and its errors.
 
 The body is read here, whole, before anything looks at it: every byte is counted while it comes, per request and over
-all requests; `body_of` gives it to the routes. Nothing below can raise past this gate: whatever goes wrong becomes an
+all requests; `whole_body` gives it to the routes. Nothing below can raise past this gate: whatever goes wrong becomes an
 answer without anything of this machine in it.
 """
 
@@ -171,7 +171,7 @@ class _Reading:
         self._taken = 0
 
 
-async def body_of(request: Request) -> bytes:
+async def whole_body(request: Request) -> bytes:
     """The whole body, once. What the gate has read is taken out of the state: asking the request would copy it."""
     body = request.scope.get("state", {}).pop("body", None)
     return await request.body() if body is None else body

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from ..errors import HttpError
-from ..limits import body_of
+from ..limits import whole_body
 from ..scheduler.job import Job, Outcome
 from ..scheduler.pool import Pool
 from .answers import Content, make_content
@@ -77,7 +77,7 @@ class Infer:
         return Response(content.body, headers=content.headers, media_type=content.media_type)
 
     async def _read(self, http: Request) -> Any:
-        body = await body_of(http)
+        body = await whole_body(http)
         encoding = http.headers.get("content-encoding", "identity")
         if encoding != "identity":
             hint = "send images as they are: they are compressed already"

@@ -13,7 +13,7 @@ from fastapi import APIRouter, Path, Request, Response
 
 from ...runtime.request import Request as EngineRequest
 from ..errors import HttpError
-from ..limits import body_of
+from ..limits import whole_body
 from ..model import VERSION, Model
 from ..model_errors import NotReady, UnknownModel
 from ..pieces import Pieces
@@ -129,7 +129,7 @@ def _check_version(name: str, version: str) -> None:
 
 async def _infer(registry: ModelRegistry, limits: LimitSettings, request: Request, name: str) -> Response:
     arrived_s = getattr(request.state, "arrived_s", time.monotonic())
-    body = await body_of(request)
+    body = await whole_body(request)
     async with registry.use(name) as model:
         found = await _read(model, body, request, limits)
         jobs = await _jobs(model, found, arrived_s, request)

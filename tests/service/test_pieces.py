@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from starlette.requests import Request
 
-from slimpath.service.limits import body_of
+from slimpath.service.limits import whole_body
 from slimpath.service.pieces import Pieces
 from slimpath.tests.service.running import on_socket, settings_for
 
@@ -47,7 +47,7 @@ def test_the_body_that_the_gate_read_is_given_once() -> None:
 
     async def both(state: dict[str, Any]) -> list[bytes]:
         request = Request({"type": "http", "headers": [], "state": state}, receive)
-        return [await body_of(request), await body_of(request)]
+        return [await whole_body(request), await whole_body(request)]
 
     body = b"from the gate"
     first, second = asyncio.run(both({"body": body}))
