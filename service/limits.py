@@ -1,8 +1,8 @@
 """The innermost gate: a request's body under its limits, its time, its client's disappearance, and its errors.
 
 The body is read here, whole, before anything looks at it: every byte is counted while it comes, per request and over
-all requests; `whole_body` gives it to the routes. Nothing below can raise past this gate: whatever goes wrong becomes an
-answer without anything of this machine in it.
+all requests; `whole_body` gives it to the routes. Nothing below can raise past this gate: whatever goes wrong becomes
+an answer without anything of this machine in it.
 """
 
 from __future__ import annotations

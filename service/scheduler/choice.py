@@ -21,7 +21,7 @@ from .job import Ticket
 from .ladder import Ladder, Rung
 
 LEVELS = (1.0, 0.85, 0.72, 0.61, 0.52, 0.44, 0.37, 0.31, 0.26, 0.0)
-BELIEVED_SLOWER = 1.2
+BELIEVED_SLOWER = 1.2  # times a wider plan: more than predictions drift apart while only one of the two is run
 LEAST_GAIN = 0.02  # per image, for a batch to be worth that its first member waits for its last
 
 

@@ -48,6 +48,9 @@ CONFIG = object_of(
     output=array_of(_CONFIG_TENSOR),
 )
 
+_STAGES = (
+    "success", "fail", "queue", "compute_input", "compute_infer", "compute_output", "cache_hit", "cache_miss",
+)  # fmt: skip
 _TIME = object_of(count=COUNT, ns=COUNT)
 _BATCH = object_of(batch_size=COUNT, compute_input=_TIME, compute_infer=_TIME, compute_output=_TIME)
 STATISTICS = object_of(
@@ -58,16 +61,7 @@ STATISTICS = object_of(
             last_inference=COUNT,
             inference_count=COUNT,
             execution_count=COUNT,
-            inference_stats=object_of(
-                success=_TIME,
-                fail=_TIME,
-                queue=_TIME,
-                compute_input=_TIME,
-                compute_infer=_TIME,
-                compute_output=_TIME,
-                cache_hit=_TIME,
-                cache_miss=_TIME,
-            ),
+            inference_stats=object_of(**dict.fromkeys(_STAGES, _TIME)),
             batch_stats=array_of(_BATCH),
         )
     )
