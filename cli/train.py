@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def train(
     config: Annotated[
         str,
-        typer.Argument(metavar="CONFIG", help='A preset ("bundled", "smoke", "micro") or a .json file of settings.'),
+        typer.Argument(metavar="CONFIG", help='A preset ("bundled", "bundled-wide", "smoke", "micro") or a .json file of settings.'),
     ],
     settings: Annotated[
         list[str] | None, typer.Argument(metavar="[KEY=VALUE...]", help="Settings that differ.", show_default=False)

@@ -11,6 +11,7 @@ from ..runtime.bundles.preprocessing import Preprocessing
 from ..runtime.tasks import TaskSpec
 from .augment import IMAGE_MEAN, IMAGE_STD, PAD_RGB
 from .config import TrainConfig
+from .start import Origin
 from .tasks import TrainTask
 
 __all__ = ["PREPROCESSING", "checkpoint_metadata", "task_specs"]
@@ -60,30 +61,35 @@ def checkpoint_metadata(
     tasks: Sequence[TrainTask],
     step: int,
     minutes: float,
-    start_sha256: str | None = None,
+    origin: Origin | None = None,
     class_names: Mapping[str, Sequence[str]] | None = None,
 ) -> dict[str, Any]:
     """JSON values for `save_checkpoint`; `slimpath export` carries them into the manifest.
 
     Args:
-        start_sha256: of the checkpoint that the training started from.
+        origin: the checkpoint that the training started from.
         class_names: by task, where a data set in files names its classes.
     """
     settings = msgspec.json.decode(config.to_json())
     # A folder of the machine that trained is nobody's business, and does not change the result.
     settings["data"] |= {"shards": bool(config.data.shards), "root": bool(config.data.root)}
+    from .synthrooms import VERSIONS
+
     rooms = config.data.dataset is None
-    settings["start"] = start_sha256
+    drawn = f"SynthRooms ({VERSIONS[config.data.world]})"
+    data = drawn if rooms else f"{config.data.dataset}, split {config.data.split}"
+    settings["start"] = None if origin is None else origin.sha256
     return {
         "tasks": msgspec.to_builtins(task_specs(tasks, rooms=rooms, class_names=class_names)),
         "preprocessing": msgspec.to_builtins(PREPROCESSING),
         "licence": LICENCE if rooms else f"under the terms of its training data, {config.data.dataset}",
         "provenance": {
             "trained_by": "slimpath train",
-            "data": "SynthRooms" if rooms else f"{config.data.dataset}, split {config.data.split}",
+            "data": data,
             "step": step,
             "steps": config.steps,
             "minutes": round(minutes, 1),
             "training": settings,
+            **({"started_from": dict(origin.provenance)} if origin is not None and origin.provenance else {}),
         },
     }

@@ -6,7 +6,7 @@
 | depth (log-metres) | mean abs log difference + squared metres over mean squared depth + 0.5 * gradients on 4 scales |
 | normals | 1 - cosine + 0.1 * L1 of the unit vectors |
 | probability | cross-entropy + dice; for `edge` the rarer side weighs sqrt(other / rarer) more |
-| image_classes | cross-entropy, label smoothing 0.05 |
+| image_classes | cross-entropy, label smoothing 0.05; 255 is no class |
 
 Axes: R rows of one task, K classes, H height, W width.
 """
@@ -75,7 +75,7 @@ def task_loss(task: str, raw: Tensor, target: Tensor, weights: Mapping[str, Tens
     kind = TASK_KINDS[task]
     raw = raw.float()
     if kind == "image_classes":
-        return F.cross_entropy(raw, target, label_smoothing=_LABEL_SMOOTHING)
+        return _image_classes_loss(raw, target)
     if kind == "classes":
         return _classes_loss(raw, target, weights.get(task))
     valid = valid_pixels(kind, target)
@@ -89,6 +89,11 @@ def task_loss(task: str, raw: Tensor, target: Tensor, weights: Mapping[str, Tens
 def _mean(value: Tensor, valid: Tensor) -> Tensor:
     """Mean over valid entries; 0 with a gradient of 0 if there are none."""
     return (value * valid).sum() / valid.sum().clamp(min=1)
+
+
+def _image_classes_loss(raw: Tensor, target: Tensor) -> Tensor:
+    loss = F.cross_entropy(raw, target, label_smoothing=_LABEL_SMOOTHING, ignore_index=IGNORED_CLASS, reduction="sum")
+    return loss / (target != IGNORED_CLASS).sum().clamp(min=1)
 
 
 def _classes_loss(raw: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:

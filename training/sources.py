@@ -55,7 +55,13 @@ class RenderedRooms:
 
         config = self.config
         return pack(
-            render_rooms(seeds, config.render_hw, device=self.device, samples_per_pixel=config.samples_per_pixel)
+            render_rooms(
+                seeds,
+                config.render_hw,
+                device=self.device,
+                samples_per_pixel=config.samples_per_pixel,
+                world=config.world,
+            )
         )
 
 
@@ -76,9 +82,16 @@ def open_source(config: TrainConfig) -> SampleSource:
     folder = Path(config.data.shards)
     if not folder.is_dir():
         raise DataError(f"data.shards must be a folder of rendered rooms, got {folder}; leave it out to render now")
+    from .synthrooms import VERSIONS
     from .synthrooms.cache import RoomShards
 
-    return RoomShards(folder)
+    rooms = RoomShards(folder)
+    if rooms.config.renderer != VERSIONS[config.data.world]:
+        raise DataError(
+            f"expected rooms of data.world={config.data.world} in {folder}, got those of {rooms.config.renderer}",
+            hint=f"give another data.world, or render some with --world {config.data.world}",
+        )
+    return rooms
 
 
 def class_frequencies(

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -11,7 +14,16 @@ from ..models import ModelError, MultiTaskModel, load_checkpoint
 from ..models.model import SHARED_PARTS
 from .errors import ConfigError
 
-__all__ = ["TRAINING_ONLY", "sha256_of", "start_from"]
+__all__ = ["TRAINING_ONLY", "Origin", "sha256_of", "start_from"]
+
+
+@dataclass(frozen=True)
+class Origin:
+    """The checkpoint that a training started from: its file's SHA-256, and how it was made itself."""
+
+    sha256: str
+    provenance: Mapping[str, Any]
+
 
 TRAINING_ONLY = ("router_noise", "balance")
 """Fields of a network's configuration that matter while it is trained alone."""
@@ -21,21 +33,21 @@ _OF_ADAPTERS = ("adapter_", "shared_", "task_ranks", "task_scales", "merge_adapt
 
 
 @torch.no_grad()
-def start_from(model: MultiTaskModel, path: Path) -> str:
+def start_from(model: MultiTaskModel, path: Path) -> Origin:
     """Copy a checkpoint's encoder into a fresh model, and head, routers and adapters of every task that both have.
 
     Positions are resampled to the model's image size. A model with low-rank adapters can start from a checkpoint that
     has none: its own begin at 0, so that it answers as the checkpoint did.
 
     Returns:
-        SHA-256 of the file: what the fine-tune's metadata names its base by.
+        What the fine-tune's metadata says about its base.
 
     Raises:
         FileNotFoundError: there is no such file.
         CheckpointError: the file is no checkpoint.
         ConfigError: it holds another network.
     """
-    start, _ = load_checkpoint(path)
+    start, metadata = load_checkpoint(path)
     wanted, got = model.config.to_dict(), start.config.to_dict()
     differs = [name for name in {**wanted, **got} if name not in ("tasks", "image_hw", *TRAINING_ONLY)]
     if not start.config.adapted:
@@ -59,7 +71,7 @@ def start_from(model: MultiTaskModel, path: Path) -> str:
     own, begins = model.state_dict(), (*SHARED_PARTS, *parts)
     taken = {name: value for name, value in start.state_dict().items() if name.startswith(begins) and name in own}
     model.load_state_dict({**own, **taken})
-    return sha256_of(path)
+    return Origin(sha256_of(path), dict(metadata.get("provenance") or {}))
 
 
 def sha256_of(path: Path) -> str:

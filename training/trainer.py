@@ -9,6 +9,7 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import closing
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +33,7 @@ from .network import check_methods, fresh_network
 from .sandwich import draw_passes
 from .schedule import learning_rate, stage_at
 from .sources import SampleSource, class_frequencies
-from .start import start_from
+from .start import Origin, start_from
 from .state import check_same_training, load_state, random_state, restore_random_state, save_state
 from .step_loss import StepLoss
 from .tasks import train_tasks
@@ -74,7 +75,7 @@ class Trainer:
         self.step, self.seen, self.minutes, self.stopping = 0, 0, 0.0, False
         distributed.check_batches([stage.batch for stage in config.stages], per_image)
         torch.manual_seed(config.seed)
-        self.start_sha256: str | None = None
+        self.origin: Origin | None = None
         self.original: MultiTaskModel | None = None
         self.pictures: EpochPictures | None = None
         model = self.build_network()
@@ -86,8 +87,8 @@ class Trainer:
         is put into `original`."""
         config = self.config
         model = fresh_network(config, self.tasks)
-        if config.start and not self.state_file.exists():  # else `resume` brings the weights, and the hash
-            self.start_sha256 = start_from(model, Path(config.start))
+        if config.start and not self.state_file.exists():  # else `resume` brings the weights, and the origin
+            self.origin = start_from(model, Path(config.start))
         return freeze_pretrained_(model) if config.adapters_only else model
 
     def _adopt(self, model: MultiTaskModel) -> None:
@@ -121,7 +122,7 @@ class Trainer:
             "optimizer": self.optimizer.state_dict(),
             "average": self.average.values,
             "average_updates": self.average.updates,
-            "start_sha256": self.start_sha256,
+            "origin": None if self.origin is None else asdict(self.origin),
             **random_state(self.config.device),
             "uncertainty": self.uncertainty.state() if self.uncertainty else None,
         }
@@ -130,9 +131,7 @@ class Trainer:
 
     def save_checkpoint(self) -> None:
         """Write the averaged weights, and what is to be said about them."""
-        metadata = checkpoint_metadata(
-            self.config, self.tasks, self.step, self.minutes, self.start_sha256, self.class_names
-        )
+        metadata = checkpoint_metadata(self.config, self.tasks, self.step, self.minutes, self.origin, self.class_names)
         save_checkpoint(self.checkpoint_file, self.average.applied(self.model), metadata)
 
     def resume(self) -> None:
@@ -149,7 +148,7 @@ class Trainer:
         values = {name: value.to(self.config.device) for name, value in state["average"].items()}
         self.average.values, self.average.updates = values, state["average_updates"]
         self.step, self.seen, self.minutes = state["step"], state["seen"], state["minutes"]
-        self.start_sha256 = state.get("start_sha256")
+        self.origin = Origin(**state["origin"]) if state.get("origin") else None
         if self.uncertainty:
             self.uncertainty.restore(state["uncertainty"])
         restore_random_state(state)

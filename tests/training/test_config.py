@@ -90,7 +90,7 @@ def test_json_that_is_no_config_is_refused(text: str):
 
 
 def test_unknown_preset_lists_the_known_ones():
-    with pytest.raises(ConfigError, match="bundled, smoke"):
+    with pytest.raises(ConfigError, match="bundled, bundled-wide, smoke"):
         preset("huge")
 
 

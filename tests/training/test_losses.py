@@ -119,6 +119,14 @@ def test_room_loss_is_cross_entropy_with_smoothed_labels():
     assert loss("scene", raw, target) == pytest.approx(-(wanted * log_share).sum(1).mean(), rel=CLOSE)
 
 
+def test_pictures_that_show_no_room_do_not_count_in_the_room_loss():
+    raw, target = torch.randn(4, 6), torch.tensor([2, 255, 5, 255])
+    torch.testing.assert_close(task_loss("scene", raw, target, {}), task_loss("scene", raw[[0, 2]], target[[0, 2]], {}))
+    raw.requires_grad_(True)
+    task_loss("scene", raw, torch.full((4,), 255), {}).backward()
+    assert raw.grad is not None and (raw.grad == 0).all()
+
+
 @pytest.mark.parametrize(
     ("task", "channels", "empty"), [("semseg", 3, 255), ("depth", 1, 0), ("normals", 3, 0), ("edge", 1, 255)]
 )

@@ -17,6 +17,7 @@ from ...runtime.bundles.preprocessing import Preprocessing
 from ...runtime.imaging.preprocess import preprocess
 from ..data import Batch, BatchMaker, change_of_units
 from ..sources import SampleSource
+from ..start import Origin
 from ..trainer import Trainer
 from .config import AdaptConfig
 from .importance import fisher, magnitude
@@ -59,7 +60,7 @@ class AdaptTrainer(Trainer):
     def build_network(self) -> MultiTaskModel:
         """The copy, its units in order; the original becomes the teacher."""
         original, names = self.adapted, self.adapted.known_as
-        self.start_sha256 = original.sha256
+        self.origin = Origin(original.sha256, {})
         teacher = renamed(copy.deepcopy(original.model), names).eval().requires_grad_(False)
         self.original = teacher.to(self.config.device)
         start = original.model

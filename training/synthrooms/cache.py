@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from .classes import CLASSES, ROOM_TYPES
 from .packed import ARRAYS, Room, pack, unpack
-from .render import RENDERER_VERSION, render_rooms
+from .render import RENDERER_VERSION, VERSIONS, WORLDS, render_rooms
 
 _CONFIG = "config.json"
 
@@ -65,15 +65,17 @@ def shard_path(folder: Path, seeds: range) -> Path:
     return folder / f"shard-{seeds.start:09d}-{len(seeds):05d}"
 
 
-def _write_shard(job: tuple[Path, range, tuple[int, int], int]) -> int:
+def _write_shard(job: tuple[Path, range, tuple[int, int], int, str]) -> int:
     """Render one shard under a temporary name, then rename it: a shard that exists is whole."""
-    folder, seeds, size_hw, samples_per_pixel = job
+    folder, seeds, size_hw, samples_per_pixel, world = job
     torch.set_num_threads(1)  # workers share the cores between them
     target = shard_path(folder, seeds)
     draft = target.with_name(f".{target.name}.{os.getpid()}")
     draft.mkdir()
     try:
-        rooms = [pack(render_rooms([seed], size_hw, samples_per_pixel=samples_per_pixel)) for seed in seeds]
+        rooms = [
+            pack(render_rooms([seed], size_hw, samples_per_pixel=samples_per_pixel, world=world)) for seed in seeds
+        ]
         for name in ARRAYS:
             np.save(draft / f"{name}.npy", np.concatenate([room[name] for room in rooms]))
         draft.rename(target)
@@ -111,6 +113,7 @@ def render_to_shards(
     samples_per_pixel: int = 1,
     shard: int = 256,
     workers: int = 1,
+    world: str = "rooms",
     progress: bool = True,
 ) -> None:
     """Render seeds `first_seed` .. `first_seed + count - 1`; shards that exist already are kept as they are.
@@ -120,6 +123,7 @@ def render_to_shards(
         size_hw: height and width in pixels.
         shard: rooms per shard.
         workers: processes, one thread each.
+        world: see `render_rooms`.
 
     Raises:
         CacheMismatchError: `out_dir` holds rooms of another seed range start, size, sampling or renderer.
@@ -128,10 +132,10 @@ def render_to_shards(
     if min(count, shard, workers) < 1:
         raise ValueError(f"count, shard and workers must be >= 1, got {count}, {shard} and {workers}")
     out_dir.mkdir(parents=True, exist_ok=True)
-    config = CacheConfig(first_seed, count, size_hw, samples_per_pixel, shard)
+    config = CacheConfig(first_seed, count, size_hw, samples_per_pixel, shard, VERSIONS[world])
     _check_config(out_dir, config)
     jobs = [
-        (out_dir, seeds, size_hw, samples_per_pixel)
+        (out_dir, seeds, size_hw, samples_per_pixel, world)
         for seeds in config.shards()
         if not shard_path(out_dir, seeds).exists()
     ]
@@ -210,6 +214,9 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--samples-per-pixel", type=int, default=1, help="1, 4 or 9")
     parser.add_argument("--shard", type=int, default=256, help="rooms per shard")
     parser.add_argument("--workers", type=int, default=1, help="processes, one core each")
+    parser.add_argument(
+        "--world", choices=tuple(WORLDS), default="rooms", help="rooms alone, or what photographs show too"
+    )
     parser.add_argument("--progress", action=argparse.BooleanOptionalAction, default=True)
     args = parser.parse_args(argv)
     render_to_shards(
@@ -220,10 +227,11 @@ def main(argv: list[str] | None = None) -> None:
         samples_per_pixel=args.samples_per_pixel,
         shard=args.shard,
         workers=args.workers,
+        world=args.world,
         progress=args.progress,
     )
     size_mb = sum(file.stat().st_size for file in args.out.rglob("*.npy")) / 1e6
-    print(f"{args.out}: {args.count} rooms of {args.size[0]}x{args.size[1]}, {size_mb:.0f} MB, {RENDERER_VERSION}")
+    print(f"{args.out}: {args.count} rooms of {args.size[0]}x{args.size[1]}, {size_mb:.0f} MB, {VERSIONS[args.world]}")
 
 
 if __name__ == "__main__":

@@ -17,13 +17,18 @@ from .pieces import Vec3, rotation
 
 @dataclass(frozen=True)
 class Camera:
-    """Pose and vertical field of view; yaw 0 looks along -z, positive pitch looks up."""
+    """Pose and vertical field of view; yaw 0 looks along -z, positive pitch looks up.
+
+    `distortion` bends straight lines: a point at r (in focal lengths) from the middle of the picture shows what a
+    straight lens has at r * (1 + distortion * r^2); below 0 a pincushion, above 0 a barrel.
+    """
 
     position: Vec3
     yaw_rad: float
     pitch_rad: float
     roll_rad: float
     vertical_fov_rad: float
+    distortion: float = 0.0
 
     def axes_33(self) -> np.ndarray:
         """Columns: right, up and backward in world coordinates."""
@@ -42,6 +47,9 @@ def pixel_rays(camera: Camera, x_px_N: Tensor, y_px_N: Tensor, size_hw: tuple[in
     focal_px = camera.focal_px(height_px)
     right = (x_px_N - width_px / 2) / focal_px
     up = (height_px / 2 - y_px_N) / focal_px
+    if camera.distortion:
+        bend = 1 + camera.distortion * (right * right + up * up)
+        right, up = right * bend, up * bend
     axes = torch.from_numpy(camera.axes_33()).to(device=right.device, dtype=torch.float32)
     return axes[:, 0:1] * right + axes[:, 1:2] * up - axes[:, 2:3]
 

@@ -47,6 +47,8 @@ ROOM_TYPES: tuple[str, ...] = (
     "corridor",
 )
 
+NO_CLASS = 255  # of a pixel of the sky, and of a scene in the open as a kind of room
+
 CLASS_ID: dict[str, int] = {name: index for index, name in enumerate(CLASSES)}
 
 # Parts of the building: never the salient object.

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from .camera import Camera
-from .classes import CLASS_ID, STRUCTURE
+from .classes import CLASS_ID, NO_CLASS, STRUCTURE
 from .intersect import normalize
 from .surface import Hits
 
@@ -56,7 +56,7 @@ def edge_map(hits: Hits, instance_N: Tensor, size_hw: tuple[int, int]) -> Tensor
 
 def salient(instance_N: Tensor, label_N: Tensor, depth_N: Tensor) -> Tensor:
     """The pixels (N,) bool of the one thing with the largest (pixels / mean depth); none if there are only walls."""
-    counted = torch.ones_like(label_N, dtype=torch.bool)
+    counted = label_N != NO_CLASS
     for name in STRUCTURE:
         counted &= label_N != CLASS_ID[name]
     weight = counted.double()

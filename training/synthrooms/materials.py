@@ -30,6 +30,8 @@ class Texture(IntEnum):
     SCREEN = 13
     RUG = 14
     DOOR = 15
+    PHOTO = 16
+    SKY = 17
 
 
 @dataclass(frozen=True)
@@ -209,4 +211,16 @@ def patterned(dice: Dice, texture: Texture, *, emission: float = 0.0) -> Materia
     scale = dice.log_uniform(0.05, 0.3)
     return _surface(
         dice, texture, color_a, color_b, scale_u_m=scale, scale_v_m=scale, strength=dice.unit(), emission=emission
+    )
+
+
+def photo(dice: Dice) -> Material:
+    """Cut from a photograph: as it is, or in two colours of its own."""
+    hue, value = natural_hue(dice), dice.uniform(0.4, 0.98)
+    light = hsv(hue, dice.uniform(0.0, 0.6), value)
+    dark = hsv(hue + dice.uniform(-0.08, 0.08), dice.uniform(0.1, 0.8), value * dice.uniform(0.05, 0.6))
+    scale = dice.log_uniform(0.15, 1.6)
+    gloss = dice.choice((0.0, dice.uniform(0.0, 0.5)))
+    return _surface(
+        dice, Texture.PHOTO, light, dark, scale_u_m=scale, scale_v_m=scale, strength=dice.unit(), gloss=gloss
     )

@@ -3,7 +3,7 @@
     image    uint8   (N, H, W, 3)   sRGB
     depth    float16 (N, H, W)      metres
     normals  int8    (N, H, W, 3)   times 127
-    labels   uint8   (N, H, W)      class in bits 0-5, edge in bit 6, saliency in bit 7
+    labels   uint8   (N, H, W)      class in bits 0-5 (63: none), edge in bit 6, saliency in bit 7
     scene    int64   (N,)           index into ROOM_TYPES
 
 Axes: N rooms, H height, W width.
@@ -17,6 +17,7 @@ from typing import TypedDict
 import numpy as np
 import torch
 
+from .classes import NO_CLASS
 from .render import RoomBatch
 
 ARRAYS = ("image", "depth", "normals", "labels", "scene")
@@ -40,7 +41,7 @@ class Room(TypedDict):
 def pack(rooms: RoomBatch) -> dict[str, np.ndarray]:
     """Rooms as `ARRAYS`, from whichever device they were rendered on."""
     labels = (
-        rooms.semseg_BHW
+        rooms.semseg_BHW.clamp_max(_CLASS_BITS)
         | (rooms.edge_BHW.to(torch.uint8) * _EDGE_BIT)
         | (rooms.saliency_BHW.to(torch.uint8) * _SALIENCY_BIT)
     )
@@ -57,11 +58,12 @@ def pack(rooms: RoomBatch) -> dict[str, np.ndarray]:
 def unpack(arrays: Mapping[str, np.ndarray], row: int) -> Room:
     """Room `row` of what `pack` made; nothing of it shares memory with the arrays."""
     labels, normals = arrays["labels"][row], arrays["normals"][row].astype(np.float32)
+    classes = labels & _CLASS_BITS
     return {
         "image": np.array(arrays["image"][row]),
         "depth": arrays["depth"][row].astype(np.float32),
-        "normals": normals / np.linalg.norm(normals, axis=-1, keepdims=True),
-        "semseg": labels & _CLASS_BITS,
+        "normals": normals / np.maximum(np.linalg.norm(normals, axis=-1, keepdims=True), 1.0),
+        "semseg": np.where(classes == _CLASS_BITS, np.uint8(NO_CLASS), classes),
         "edge": (labels & _EDGE_BIT) // _EDGE_BIT,
         "saliency": (labels & _SALIENCY_BIT) // _SALIENCY_BIT,
         "scene": int(arrays["scene"][row]),

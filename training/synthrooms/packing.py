@@ -11,11 +11,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .classes import CLASS_ID
+from .classes import CLASS_ID, NO_CLASS
 from .intersect import Solids, pack_solids
 from .materials import Material
 from .pieces import Part, Piece
-from .scene import FACE_LABELS, Scene
+from .scene import SKY, Scene
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,7 @@ class PackedScene:
     material_SM: Tensor
     label_S: Tensor
     instance_S: Tensor
+    sky_S: Tensor
 
 
 def sort_parts(pieces: Sequence[Piece]) -> tuple[list[Part], list[int]]:
@@ -50,7 +51,8 @@ def pack_scene(scene: Scene, device: torch.device) -> PackedScene:
     pieces = scene.pieces or (_speck(scene.faces[0]),)
     parts, owners = sort_parts(pieces)
     materials = [part.material for part in parts] + list(scene.faces)
-    labels = [CLASS_ID[pieces[owner - 1].label] for owner in owners] + [CLASS_ID[label] for label in FACE_LABELS]
+    faces = [NO_CLASS if label == SKY else CLASS_ID[label] for label in scene.face_labels]
+    labels = [CLASS_ID[pieces[owner - 1].label] for owner in owners] + faces
     textures = [int(material.texture) for material in materials]
     return PackedScene(
         solids=pack_solids(parts, device),
@@ -61,4 +63,5 @@ def pack_scene(scene: Scene, device: torch.device) -> PackedScene:
         material_SM=torch.tensor([material.columns() for material in materials], device=device),
         label_S=torch.tensor(labels, device=device, dtype=torch.uint8),
         instance_S=torch.tensor([*owners, 0, 0, 0, 0, 0, 0], device=device, dtype=torch.int32),
+        sky_S=torch.tensor([False] * len(owners) + [label == SKY for label in scene.face_labels], device=device),
     )

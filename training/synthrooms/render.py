@@ -7,23 +7,28 @@ GPU by itself, no padding is wasted, and a scene cannot depend on its neighbours
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from .camera import pixel_grid, pixel_rays
-from .classes import ROOM_TYPES
+from .classes import NO_CLASS, ROOM_TYPES
 from .labels import camera_normals, edge_map, salient
+from .lens import defocus
 from .packing import PackedScene, pack_scene
 from .sampling import sample_scene
 from .scene import Scene
 from .sensor import develop
 from .shading import shade
 from .surface import Hits, trace
+from .wide import sample_wide_scene
 
-RENDERER_VERSION = "synthrooms-1"
+WORLDS: dict[str, Callable[[int], Scene]] = {"rooms": sample_scene, "wide": sample_wide_scene}
+"""`rooms`: as in `sampling`. `wide`: rooms, people, animals, vehicles and the open, as in `wide`."""
+VERSIONS: dict[str, str] = {"rooms": "synthrooms-1", "wide": "synthrooms-wide-1"}
+RENDERER_VERSION = VERSIONS["rooms"]
 _PIXEL_SALT = 0x5EED  # keeps pixel noise apart from the choices of the scene
 
 
@@ -35,11 +40,12 @@ class RoomBatch:
         image_BHW3: uint8 sRGB.
         depth_BHW: float32 metres along the optical axis (z, not the length of the ray).
         normals_BHW3: float32 unit vectors, camera x right, y up, z towards the viewer; always facing the camera.
-        semseg_BHW: uint8 index into `CLASSES`.
+            Zero in the sky.
+        semseg_BHW: uint8 index into `CLASSES`; 255 in the sky.
         edge_BHW: bool, occlusion and crease boundaries about one pixel wide.
         saliency_BHW: bool, the one instance with the largest (pixels / mean depth), walls, floors, ceilings, windows
             and doors never counted; all False if there is none.
-        scene_B: int64 index into `ROOM_TYPES`.
+        scene_B: int64 index into `ROOM_TYPES`; 255 in the open.
         instance_BHW: int32, 0 for the room's shell, 1 and up for things.
     """
 
@@ -83,6 +89,7 @@ def _picture(
         hits = trace(packed, _origin(scene, device), rays, fine_hw)
     light = shade(scene, packed, hits, rays, scene.camera.focal_px(size_hw[0]) * side, fine_hw, jitter[:2])
     light = torch.nn.functional.avg_pool2d(light.view(1, 3, *fine_hw), side)[0]
+    light = defocus(light, centre[1].depth_N.view(size_hw), scene.focus)
     return develop(light, scene.sensor, noise)
 
 
@@ -99,14 +106,18 @@ def render_scene(
     hits = trace(packed, _origin(scene, device), rays, size_hw)
     label, instance = packed.label_S[hits.surface_N], packed.instance_S[hits.surface_N]
     image = _picture(scene, packed, (rays, hits), size_hw, samples_per_side, device)
+    sky = packed.sky_S[hits.surface_N]
+    # The sky is one face, whichever of the shell's it lies on: no edge runs through it.
+    outlines = replace(hits, face_N=torch.where(sky, -1, hits.face_N))
+    room_type = ROOM_TYPES.index(scene.room_type) if scene.room_type else NO_CLASS
     return (
         image,
         hits.depth_N.view(size_hw),
-        camera_normals(hits.normal_3N, scene.camera).t().reshape(*size_hw, 3),
+        (camera_normals(hits.normal_3N, scene.camera) * ~sky).t().reshape(*size_hw, 3),
         label.view(size_hw),
-        edge_map(hits, instance, size_hw),
+        edge_map(outlines, instance, size_hw),
         salient(instance, label, hits.depth_N).view(size_hw),
-        torch.tensor(ROOM_TYPES.index(scene.room_type), device=device),
+        torch.tensor(room_type, device=device),
         instance.view(size_hw),
     )
 
@@ -118,23 +129,28 @@ def render_rooms(
     *,
     device: str | torch.device = "cpu",
     samples_per_pixel: int = 1,
+    world: str = "rooms",
 ) -> RoomBatch:
-    """Render one room per seed; a seed gives the same picture in whatever batch it comes.
+    """Render one scene per seed; a seed gives the same picture of a world in whatever batch it comes.
 
     Args:
         seeds: whole numbers >= 0, at least one.
         size_hw: height and width in pixels, at least 2 x 2.
         device: where all pixel arithmetic runs.
         samples_per_pixel: 1, 4, 9, ...: shaded points averaged per pixel. Labels always come from the pixel's centre.
+        world: which scenes there are.
 
     Raises:
+        NoPhotographs: world "wide" without scikit-image.
         ValueError: no seeds, a negative seed, a size below 2, or `samples_per_pixel` not a square number.
     """
+    if world not in WORLDS:
+        raise ValueError(f"world must be one of {', '.join(WORLDS)}, got '{world}'")
     side = math.isqrt(max(samples_per_pixel, 0))
     if side < 1 or side * side != samples_per_pixel:
         raise ValueError(f"samples_per_pixel must be a square number (1, 4, 9, ...), got {samples_per_pixel}")
     if not seeds or min(size_hw) < 2:
         raise ValueError(f"need at least one seed and 2 x 2 pixels, got {len(seeds)} seeds and size {size_hw}")
     place = torch.device(device)
-    scenes = [render_scene(sample_scene(seed), size_hw, place, side) for seed in seeds]
+    scenes = [render_scene(WORLDS[world](seed), size_hw, place, side) for seed in seeds]
     return RoomBatch(*(torch.stack(field) for field in zip(*scenes, strict=True)))

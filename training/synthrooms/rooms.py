@@ -49,9 +49,9 @@ def _lone_chair(dice: Dice, style: Style) -> Group:
 
 def bedroom(dice: Dice, style: Style, plan: Plan) -> None:
     group = bed(dice, style)
-    plan.against_wall(dice, group, gap_m=0.06)
+    stands_there = plan.against_wall(dice, group, gap_m=0.06)
     stands = 2 if dice.chance(0.5) else 1
-    if plan.placed:
+    if stands_there:
         head = plan.placed[-1].surfaces[0].centre
         if dice.chance(0.45):
             fittings.rug(dice, plan, head[0], head[2])

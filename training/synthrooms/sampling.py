@@ -8,9 +8,9 @@ from . import finishes, fittings
 from .camera import Camera
 from .classes import ROOM_TYPES
 from .dice import Dice
-from .furniture import make_style
+from .furniture import Style, make_style
 from .layout import Plan
-from .materials import Rgb
+from .materials import Material, Rgb
 from .rooms import PROPORTIONS, furnish
 from .scene import Light, Scene, Sensor, Sun
 from .viewpoint import choose_camera
@@ -25,7 +25,27 @@ class Lighting:
     ambient: Rgb
 
 
-def _sample_sensor(dice: Dice) -> Sensor:
+@dataclass(frozen=True)
+class Shell:
+    """A room before anything stands in it."""
+
+    room_type: str
+    plan: Plan
+    style: Style
+    faces: tuple[Material, ...]
+
+
+def draw_shell(dice: Dice) -> Shell:
+    room_type = dice.choice(ROOM_TYPES)
+    width, length, height = (dice.uniform(*span) for span in PROPORTIONS[room_type])
+    style = make_style(dice)
+    walls = finishes.wall(dice, room_type)
+    accent = finishes.wall(dice, room_type) if dice.chance(0.25) else walls
+    faces = (walls, walls, finishes.floor(dice, room_type), finishes.ceiling(dice, room_type), accent, walls)
+    return Shell(room_type, Plan(width, height, length), style, faces)
+
+
+def draw_sensor(dice: Dice) -> Sensor:
     warm, green = dice.uniform(-0.16, 0.16), dice.uniform(-0.05, 0.05)
     strong = dice.chance(0.12)  # heavy colour grading, as from a phone's filter
     reach = 0.22 if strong else 0.05
@@ -43,16 +63,14 @@ def _sample_sensor(dice: Dice) -> Sensor:
     )
 
 
-def _sample_windows(dice: Dice, plan: Plan, room_type: str, *, night: bool) -> list[fittings.Opening]:
+def draw_windows(dice: Dice, plan: Plan, room_type: str, *, night: bool) -> list[fittings.Opening]:
     most = {"corridor": 1, "office": 3, "living_room": 3}.get(room_type, 2)
     count = dice.integer(0 if room_type == "corridor" else 1, most)
     openings = [fittings.window(dice, plan, night=night) for _ in range(count)]
     return [opening for opening in openings if opening]
 
 
-def _sample_lighting(
-    dice: Dice, plan: Plan, room_type: str, windows: list[fittings.Opening], *, night: bool
-) -> Lighting:
+def draw_lighting(dice: Dice, plan: Plan, room_type: str, windows: list[fittings.Opening], *, night: bool) -> Lighting:
     kinds = ("panels", "dome", "hanging")
     kind = dice.choice(kinds, (0.7, 0.2, 0.1) if room_type in ("office", "corridor") else (0.05, 0.4, 0.55))
     switched_on = night or not windows or dice.chance(0.55)
@@ -82,25 +100,20 @@ def sample_scene(seed: int) -> Scene:
     if seed < 0:
         raise ValueError(f"a scene seed must be >= 0, got {seed}")
     dice = Dice(seed)
-    room_type = dice.choice(ROOM_TYPES)
-    width, length, height = (dice.uniform(*span) for span in PROPORTIONS[room_type])
-    plan = Plan(width, height, length)
-    style = make_style(dice)
-    walls = finishes.wall(dice, room_type)
-    accent = finishes.wall(dice, room_type) if dice.chance(0.25) else walls
-    faces = (walls, walls, finishes.floor(dice, room_type), finishes.ceiling(dice, room_type), accent, walls)
+    shell = draw_shell(dice)
+    room_type, plan = shell.room_type, shell.plan
     close_up = dice.chance(CLOSE_UP_SHARE)
     night = dice.chance(0.2)
-    windows = _sample_windows(dice, plan, room_type, night=night)
-    furnish(dice, style, plan, room_type)
-    lighting = _sample_lighting(dice, plan, room_type, windows, night=night)
-    sensor = _sample_sensor(dice)
+    windows = draw_windows(dice, plan, room_type, night=night)
+    furnish(dice, shell.style, plan, room_type)
+    lighting = draw_lighting(dice, plan, room_type, windows, night=night)
+    sensor = draw_sensor(dice)
     camera: Camera = choose_camera(dice, plan, room_type, close_up=close_up)
     return Scene(
         seed,
         room_type,
-        (width, height, length),
-        faces,
+        (plan.width, plan.height, plan.length),
+        shell.faces,
         tuple(plan.pieces),
         lighting.lights,
         lighting.sun,

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from .camera import Camera
+from .lens import Focus
 from .materials import Material, Rgb
 from .pieces import Piece, Vec3
 
 # Faces of the room in the order of their ids: x=0, x=width, floor, ceiling, z=0, z=length.
 FACE_LABELS: tuple[str, ...] = ("wall", "wall", "floor", "ceiling", "wall", "wall")
+# A face that is no surface: far away, without class, direction or edges.
+SKY = "sky"
+ANY_FACE = -1
 
 
 @dataclass(frozen=True)
@@ -25,7 +29,8 @@ class Light:
 
 @dataclass(frozen=True)
 class Sun:
-    """Parallel light that enters through one window: only rays leaving through `low`..`high` of `face` see it."""
+    """Parallel light that enters through one window: only rays leaving through `low`..`high` of `face` see it.
+    Through `ANY_FACE`: in the open."""
 
     towards: Vec3
     color: Rgb
@@ -52,6 +57,8 @@ class Sensor:
 
 @dataclass(frozen=True)
 class Scene:
+    """`room_type` is empty in the open."""
+
     seed: int
     room_type: str
     size_m: Vec3
@@ -62,3 +69,5 @@ class Scene:
     ambient: Rgb
     camera: Camera
     sensor: Sensor
+    focus: Focus = field(default_factory=Focus)
+    face_labels: tuple[str, ...] = FACE_LABELS

@@ -14,7 +14,7 @@ from torch.nn import functional
 from .culling import tile_order, towards, within
 from .intersect import leave_room, nearest, normalize
 from .packing import PackedScene
-from .scene import Light, Scene, Sun
+from .scene import ANY_FACE, Light, Scene, Sun
 from .surface import Hits
 from .textures import COLUMNS, Patch, albedo
 
@@ -61,7 +61,7 @@ def _sun_visibility(packed: PackedScene, sun: Sun, start_3N: Tensor, facing_N: T
     t, face = leave_room(packed.size_3, start_3N, direction.expand_as(start_3N))
     exit_3N = start_3N + t * direction
     through = ((exit_3N > _column(sun.low, start_3N)) & (exit_3N < _column(sun.high, start_3N))).all(0)
-    chosen = (facing_N & through & (face == sun.face)).nonzero()[:, 0]
+    chosen = (facing_N & through & ((face == sun.face) | (sun.face == ANY_FACE))).nonzero()[:, 0]
     visible = torch.zeros_like(t)
     if chosen.numel() == 0:
         return visible

@@ -14,6 +14,8 @@ from torch import Tensor
 
 from .materials import Texture
 from .noise import noise, scramble
+from .photo_textures import photo
+from .sky import sky
 
 COLUMNS = (
     "a_red", "a_green", "a_blue", "b_red", "b_green", "b_blue", "scale_u_m", "scale_v_m", "strength", "gloss",
@@ -299,6 +301,8 @@ _PATTERNS: dict[int, Callable[[Patch], Tensor]] = {
     Texture.SCREEN: _screen,
     Texture.RUG: _rug,
     Texture.DOOR: _door,
+    Texture.PHOTO: photo,
+    Texture.SKY: sky,
 }
 
 

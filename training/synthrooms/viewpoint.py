@@ -18,7 +18,7 @@ _GRID_HW = (10, 12)
 _CANDIDATES = 9
 
 
-def _look_at(position: Vec3, target: Vec3) -> tuple[float, float]:
+def look_at(position: Vec3, target: Vec3) -> tuple[float, float]:
     """Yaw and pitch, in radians, of the direction from `position` to `target`."""
     dx, dy, dz = (b - a for a, b in zip(position, target, strict=True))
     return math.atan2(-dx, -dz), math.atan2(dy, math.hypot(dx, dz))
@@ -41,7 +41,7 @@ def _wide_view(dice: Dice, plan: Plan, room_type: str) -> Camera:
         target = (float(centre[0]), 1.0, float(centre[2]))
     if room_type == "corridor":
         target = (plan.width / 2, 1.0, 0.0 if z > plan.length / 2 else plan.length)
-    yaw, _ = _look_at((x, y, z), target)
+    yaw, _ = look_at((x, y, z), target)
     return Camera(
         (x, y, z),
         yaw + dice.normal() * 0.15,
@@ -54,13 +54,13 @@ def _wide_view(dice: Dice, plan: Plan, room_type: str) -> Camera:
 def _close_view(dice: Dice, plan: Plan, focus: Vec3) -> Camera:
     """Half a metre to a metre and a half from a table top, bed or shelf, looking at what stands there."""
     aim = (focus[0] + dice.uniform(-0.15, 0.15), focus[1] + 0.08, focus[2] + dice.uniform(-0.15, 0.15))
-    to_middle, _ = _look_at(aim, (plan.width / 2, aim[1], plan.length / 2))
+    to_middle, _ = look_at(aim, (plan.width / 2, aim[1], plan.length / 2))
     yaw, rise, reach = to_middle + dice.normal() * 0.7, math.radians(dice.uniform(8, 42)), dice.log_uniform(0.5, 1.5)
     x = aim[0] - math.sin(yaw) * math.cos(rise) * reach
     z = aim[2] - math.cos(yaw) * math.cos(rise) * reach
     x, z = min(max(x, 0.15), plan.width - 0.15), min(max(z, 0.15), plan.length - 0.15)
     y = min(max(aim[1] + math.sin(rise) * reach, 0.25), plan.height - 0.3)
-    look, pitch = _look_at((x, y, z), aim)
+    look, pitch = look_at((x, y, z), aim)
     roll = math.radians(dice.normal() * 3.0)
     return Camera(
         (x, y, z), look + dice.normal() * 0.1, pitch + dice.normal() * 0.06, roll, math.radians(dice.uniform(40, 65))
