@@ -114,6 +114,10 @@ def _print_accuracies(report: EvalReport) -> None:
     numbers = ("width", "top_k", "decoder", "GFLOPs", "value", "trivial", "per-pixel mean", "all experts")
     print_table(title, columns, lines, numeric=[columns.index(name) for name in numbers if name in columns])
     print(f"trivial and per-pixel mean: fitted on {report.fitted_on}")
+    columns, lines = report.kept_table()
+    if lines:
+        title = "What a width keeps of the full width's gain over trivial, mean over tasks, and of each task"
+        print_table(title, columns, lines, numeric=range(len(columns)))
     columns, lines = report.precision_table()
     if lines:
         print_table("Other precisions against fp32, same scenes", columns, lines, numeric=(2, 4, 5, 6, 7))

@@ -24,7 +24,7 @@ differences paired. {configurations}
 {table}
 ![Accuracy against cost, a panel per task]({picture})
 
-## What is compared
+{kept}## What is compared
 
 - **trivial** ignores the image: the commonest class, the mean depth, the mean normal, every pixel an edge or salient,
   the commonest room. **per-pixel mean** is the same for each pixel by itself, which knows that floors are below. Both
@@ -45,6 +45,16 @@ differences paired. {configurations}
 ## Further figures at full width
 
 {details}
+"""
+
+_KEPT = """\
+## What a width keeps
+
+{table}
+
+Share of what the full width gains over the trivial answer, mean over tasks; intervals from the same resamples of images
+for all of them.
+
 """
 
 _PATHS = """\
@@ -102,6 +112,7 @@ def write_docs_table(report: EvalReport, path: Path, *, command: str, bundled: b
         subject="the bundled model" if bundled else f"`{report.bundle}`",
         resamples=report.resamples,
         table=report.to_markdown(),
+        kept=_kept(report),
         paths=_PATHS if any(row.paths_gain for row in report.shown) else "",
         picture=picture.name,
         fitted_on=report.fitted_on,
@@ -110,6 +121,14 @@ def write_docs_table(report: EvalReport, path: Path, *, command: str, bundled: b
     )
     write_whole(path, text.encode())
     return path
+
+
+def _kept(report: EvalReport) -> str:
+    columns, lines = report.kept_table()
+    if not lines:
+        return ""
+    rows = [columns, ["---"] * len(columns), *lines]
+    return _KEPT.format(table="\n".join(f"| {' | '.join(row)} |" for row in rows))
 
 
 def _details(report: EvalReport) -> str:

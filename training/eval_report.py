@@ -11,7 +11,7 @@ from typing import Any
 from ..runtime.bundles.accuracy import Accuracy
 from ..runtime.bundles.graph_spec import FULL_PRECISION
 from .bootstrap import Interval
-from .eval_rows import MIN_IMPROVEMENT, Comparison, EvalRow
+from .eval_rows import MIN_IMPROVEMENT, Comparison, EvalRow, Kept
 
 __all__ = ["MIN_IMPROVEMENT", "Comparison", "EvalReport", "EvalRow"]
 
@@ -47,6 +47,7 @@ class EvalReport:
     backend: str = "onnxruntime"
     precision: str = "fp32"
     at: tuple[str, ...] = ()
+    kept: tuple[Kept, ...] = ()
 
     @property
     def shown(self) -> list[EvalRow]:
@@ -178,6 +179,16 @@ class EvalReport:
             share = f"{100 * gain.value / abs(fp32.value):+.2f} %" if fp32.value else ""
             values = [f"{chosen.encoder_width:g}", chosen.precision, f"{fp32.value:.4g}", f"{row.accuracy.value:.4g}"]
             lines.append([chosen.task, f"{row.metric} {arrow}", *values, _gain(gain), share])
+        return columns, lines
+
+    def kept_table(self) -> tuple[list[str], list[list[str]]]:
+        """Column names and a line per width: what it keeps of the full width, over all tasks and of each."""
+        columns = ["width", "kept", "95 % interval", *self.tasks]
+        lines = []
+        for kept in self.kept:
+            shares = [f"{100 * kept.tasks[task]:.1f} %" if task in kept.tasks else "" for task in self.tasks]
+            interval = f"{100 * kept.mean.low:.1f} to {100 * kept.mean.high:.1f} %"
+            lines.append([f"{kept.width:g}", f"**{100 * kept.mean.value:.1f} %**", interval, *shares])
         return columns, lines
 
     def to_markdown(self) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from .bootstrap import Interval
 from .eval_runner import Configuration
 
-__all__ = ["MIN_IMPROVEMENT", "Comparison", "EvalRow"]
+__all__ = ["MIN_IMPROVEMENT", "Comparison", "EvalRow", "Kept"]
 
 MIN_IMPROVEMENT = 0.2
 
@@ -62,3 +62,12 @@ class Comparison:
     def holds(self) -> bool:
         """Wider is not worse within noise: the interval does not lie wholly below 0."""
         return self.gain.high >= 0
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What a width keeps of the full width's gain over trivial: the mean share of all tasks, and each task's."""
+
+    width: float
+    mean: Interval
+    tasks: dict[str, float]

@@ -22,6 +22,7 @@ from .baselines import fit_baselines
 from .bootstrap import Bootstrap
 from .errors import EvaluationError
 from .eval_data import FileData, JudgedData, judged_files, judged_rooms
+from .eval_kept import kept_shares
 from .eval_latency import measure_latencies
 from .eval_measure import Evidence, compare, make_row, measure
 from .eval_open import configurations_at, open_evaluated
@@ -183,6 +184,7 @@ def run_evaluation(
             skipped_tasks=data.skipped,
             rows=tuple(make_row(opened, size_hw, c, c in diagonal, evidence, bootstrap, times.get(c)) for c in chosen),
             comparisons=tuple(compare(diagonal, evidence, bootstrap)),
+            kept=tuple(kept_shares(diagonal, evidence, bootstrap)),
             seconds=time.monotonic() - started,
             written=write,
         )
