@@ -63,16 +63,19 @@ docs: install
 	$(BIN)/python benchmarks/model_card.py
 
 # Whatever was interrupted goes on: rooms that lie there are kept, and the training resumes. A finished training is not
-# repeated: `rm -r $(RUNS)/training` before another one.
+# repeated: `rm -r $(RUNS)/training*` before another one.
 train-bundled: install
 	$(BIN)/python -m slimpath.training.synthrooms.cache --out $(RUNS)/rooms --count 6144 --workers $(PROCESSES)
 	$(BIN)/torchrun --nproc-per-node $(PROCESSES) -m slimpath train bundled --out $(RUNS)/training data.shards=$(RUNS)/rooms
+	$(BIN)/python -m slimpath.training.synthrooms.cache --out $(RUNS)/wide --world wide --count 4608 --workers $(PROCESSES)
+	$(BIN)/torchrun --nproc-per-node $(PROCESSES) -m slimpath train bundled-wide --out $(RUNS)/training-wide \
+		start=$(RUNS)/training/model.safetensors data.shards=$(RUNS)/wide
 	rm -rf $(RUNS)/m3vit_nano $(RUNS)/measured
-	$(BIN)/slimpath export $(RUNS)/training/model.safetensors --out $(RUNS)/m3vit_nano --size 224x224
+	$(BIN)/slimpath export $(RUNS)/training-wide/model.safetensors --out $(RUNS)/m3vit_nano --size 224x224
 	$(BIN)/slimpath eval $(RUNS)/m3vit_nano --grid --scenes 100 --write $(RUNS)/measured/m3vit_nano
 	rm -rf $(BUNDLED)
 	cp -r $(RUNS)/measured/m3vit_nano $(BUNDLED)
-	cp $(RUNS)/training/loss.png docs/images/loss.png
+	cp $(RUNS)/training-wide/loss.png docs/images/loss.png
 
 docs-tables: install
 	$(BIN)/slimpath eval --scenes 500 --docs docs

@@ -9,7 +9,7 @@ the tables was typed.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,20 +38,32 @@ def card(bundle: Bundle) -> str:
 
 
 def _provenance(manifest: Manifest, megabytes: float) -> str:
-    known: dict[str, Any] = manifest.provenance
-    training: dict[str, Any] = known["training"]
+    """The weights, and every part of their training in order."""
+    parts: list[dict[str, Any]] = [dict(manifest.provenance)]
+    while before := parts[0].get("started_from"):
+        parts.insert(0, before)
+    head = ["", *(["as the manifest has it"] if len(parts) == 1 else ["first", *["then"] * (len(parts) - 1)])]
+    rows = [list(cells) for cells in zip(("data", "trained", "time", "rate"), *map(_part, parts), strict=True)]
+    weights = f"weights: SHA-256 `{manifest.weights.sha256[:16]}...`, {megabytes:.1f} MB in all"
+    widths = f"widths: {', '.join(f'{width:g}' for width in manifest.widths)}; 1 to {manifest.encoder.top_k} experts"
+    return f"""{table(head, rows)}
+- {weights}
+- {widths}
+- licence: {manifest.licence}
+"""
+
+
+def _part(known: Mapping[str, Any]) -> tuple[str, ...]:
+    """Data, length, time and rate of one training."""
+    training = known["training"]
     data = training["data"]
     sizes = ", then ".join("{} x {}".format(*stage["image_hw"]) for stage in training["stages"])
-    rows = [
-        ["weights", f"SHA-256 `{manifest.weights.sha256[:16]}...`, {megabytes:.1f} MB in all"],
-        ["data", f"{known['data']}, {data['scenes']} scenes of {data['render_hw'][0]} x {data['render_hw'][1]}"],
-        ["trained", f"`{known['trained_by']}`, {known['step']} of {known['steps']} steps at {sizes} pixels"],
-        ["time", f"{known['minutes']:g} minutes on {training['device']}, {training['precision']}"],
-        ["rate", f"{training['lr']:g} to {training['lr_end']:g}, {training['schedule']}, seed {training['seed']}"],
-        ["widths", f"{', '.join(f'{width:g}' for width in manifest.widths)}; 1 to {manifest.encoder.top_k} experts"],
-        ["licence", manifest.licence],
-    ]
-    return table(["", "as the manifest has it"], rows)
+    return (
+        f"{known['data']}, {data['scenes']} scenes of {data['render_hw'][0]} x {data['render_hw'][1]}",
+        f"`{known['trained_by']}`, {known['step']} of {known['steps']} steps at {sizes} pixels",
+        f"{known['minutes']:g} minutes on {training['device']}, {training['precision']}",
+        f"{training['lr']:g} to {training['lr_end']:g}, {training['schedule']}, seed {training['seed']}",
+    )
 
 
 def _accuracies(manifest: Manifest) -> str:

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 def train(
     config: Annotated[
         str,
-        typer.Argument(metavar="CONFIG", help='A preset ("bundled", "bundled-wide", "smoke", "micro") or a .json file of settings.'),
+        typer.Argument(
+            metavar="CONFIG", help='A preset ("bundled", "bundled-wide", "smoke", "micro") or a .json file of settings.'
+        ),
     ],
     settings: Annotated[
         list[str] | None, typer.Argument(metavar="[KEY=VALUE...]", help="Settings that differ.", show_default=False)
@@ -84,7 +86,7 @@ def train(
     """
     need(("torch", "matplotlib", "tqdm", "safetensors"), "train", "`slimpath train`")
     from ..training import distributed
-    from ..training.config import with_overrides
+    from ..training.presets import with_overrides
     from ..training.run_train import train as run_training
 
     options = {
@@ -133,7 +135,8 @@ def read_config(name: str) -> TrainConfig:
         FileNotFoundError: there is no such file.
         ConfigError: neither a preset nor usable settings.
     """
-    from ..training.config import TrainConfig, preset
+    from ..training.config import TrainConfig
+    from ..training.presets import preset
 
     if name.endswith(".json") or Path(name).is_file():
         return TrainConfig.from_json(Path(name).read_text(encoding="utf-8"))

@@ -1,22 +1,20 @@
-"""Every setting of a training, as frozen dataclasses; presets; overrides; JSON beside every result."""
+"""Every setting of a training, as frozen dataclasses, with JSON beside every result. Named ones are in `presets`."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 import re
-import types
-import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from .augment import AugmentConfig
+from .config_build import build
 from .errors import ConfigError
 from .methods.settings import MethodConfig
 
-__all__ = ["PRESETS", "DataConfig", "MethodConfig", "Stage", "TrainConfig", "preset", "with_overrides"]
+__all__ = ["DataConfig", "MethodConfig", "Stage", "TrainConfig"]
 
 
 @dataclass(frozen=True)
@@ -154,149 +152,8 @@ class TrainConfig:
             loaded = json.loads(text)
         except json.JSONDecodeError as error:
             raise ConfigError(f"training config is not JSON: {error}") from error
-        return _build(cls, loaded, "")
+        return build(cls, loaded, "")
 
     def save(self, path: Path) -> None:
         """Write the settings beside a result."""
         path.write_text(self.to_json() + "\n", encoding="utf-8")
-
-
-PRESETS: dict[str, dict[str, Any]] = {
-    # Two processes on two cores: a bit over an hour. At twice this rate attention collapses early on.
-    "bundled": {
-        "stages": (Stage((128, 128), 48, 0.806), Stage((224, 224), 24, 0.194)),
-        "steps": 2800,
-        "lr": 6e-4,
-        "warmup_steps": 200,
-        "save_every": 50,
-        "data": DataConfig(scenes=6144),
-    },
-    # From what `bundled` made (start=...): what photographs have and rooms lack. Three quarters of an hour.
-    "bundled-wide": {
-        "stages": (Stage((128, 128), 48, 0.6), Stage((224, 224), 24, 0.4)),
-        "steps": 1500,
-        "lr": 4e-4,
-        "warmup_steps": 100,
-        "save_every": 50,
-        "data": DataConfig(scenes=4608, world="wide"),
-    },
-    "smoke": {
-        "stages": (Stage((64, 64), 24, 0.6), Stage((96, 96), 12, 0.4)),
-        "steps": 60,
-        "warmup_steps": 10,
-        "ema_decay": 0.9,
-        "log_every": 5,
-        "save_every": 50,
-        "data": DataConfig(scenes=64, render_hw=(96, 96)),
-    },
-    # Less than two minutes of one core, to try a setting out. As the runs of benchmarks/studies.py, with the smaller
-    # network that has a preset. Without edges: so short a training does not beat "an edge everywhere".
-    "micro": {
-        "model": "m3vit_micro",
-        "tasks": ("semseg", "depth", "normals"),
-        "stages": (Stage((64, 64), 24, 1.0),),
-        "steps": 400,
-        "lr": 2e-3,
-        "warmup_steps": 40,
-        "ema_decay": 0.99,
-        "precision": "fp32",
-        "augment": AugmentConfig(letterbox=0.0, photometric=0.0),
-        "data": DataConfig(scenes=512, render_hw=(64, 64), rows_per_image=3),
-    },
-}
-
-
-def preset(name: str) -> TrainConfig:
-    """The named settings.
-
-    Raises:
-        ConfigError: no preset has that name.
-    """
-    if name not in PRESETS:
-        raise ConfigError(f"preset must be one of {', '.join(PRESETS)}, got '{name}'")
-    return TrainConfig(**PRESETS[name])
-
-
-def with_overrides(config: TrainConfig, overrides: Sequence[str]) -> TrainConfig:
-    """Change settings by `key=value` texts, as `lr=1e-3`, `data.shards=rooms`, `stages=128x128:96:0.7,224x224:48:0.3`.
-
-    Raises:
-        ConfigError: a text is not `key=value`, the key does not exist, or the value does not fit it.
-    """
-    tree = dataclasses.asdict(config)
-    for text in overrides:
-        key, equals, value = text.partition("=")
-        if not equals:
-            raise ConfigError(f"an override is key=value, as lr=1e-3, got '{text}'")
-        node, *parents = tree, *key.split(".")[:-1]
-        for parent in parents:
-            node = node.get(parent) if isinstance(node, dict) else None
-        leaf = key.split(".")[-1]
-        if not isinstance(node, dict) or leaf not in node:
-            raise ConfigError(f"there is no setting '{key}'; settings are {', '.join(tree)}")
-        node[leaf] = _parse_text(key, value)
-        if node[leaf] is None and _type_of(key) is str:
-            node[leaf] = value
-    return _build(TrainConfig, tree, "")
-
-
-def _parse_text(key: str, value: str) -> Any:
-    if key == "stages":
-        return [_parse_stage(part) for part in value.split(",")]
-    try:
-        return json.loads(value)
-    except json.JSONDecodeError:
-        pass
-    if "," in value:
-        return value.split(",")
-    if key.endswith("_hw") and "x" in value:
-        return [int(side) for side in value.split("x")]
-    return {"none": None, "None": None, "True": True, "False": False}.get(value, value)
-
-
-def _type_of(key: str) -> Any:
-    """The type of a setting; None where it is an entry of a mapping."""
-    kind: Any = TrainConfig
-    for name in key.split("."):
-        kind = typing.get_type_hints(kind).get(name) if dataclasses.is_dataclass(kind) else None
-    return kind
-
-
-def _parse_stage(text: str) -> dict[str, Any]:
-    try:
-        size, batch, share = text.split(":")
-        height, width = size.split("x")
-        return {"image_hw": [int(height), int(width)], "batch": int(batch), "share": float(share)}
-    except ValueError as error:
-        raise ConfigError(f"a stage is HEIGHTxWIDTH:BATCH:SHARE, as 128x128:96:0.7, got '{text}'") from error
-
-
-def _build(kind: Any, value: Any, where: str) -> Any:
-    """Turn plain JSON values into `kind`, checking every name and type on the way."""
-    origin = typing.get_origin(kind)
-    if dataclasses.is_dataclass(kind):
-        hints = typing.get_type_hints(kind)
-        if not isinstance(value, dict) or set(value) - set(hints):
-            got = sorted(set(value) - set(hints)) if isinstance(value, dict) else repr(value)
-            raise ConfigError(f"{where or 'config'} takes {', '.join(hints)}; got {got}")
-        built = {name: _build(hints[name], item, f"{where}.{name}".lstrip(".")) for name, item in value.items()}
-        return typing.cast(Any, kind)(**built)
-    if origin is tuple:
-        arguments = typing.get_args(kind)
-        items = [value] if isinstance(value, str | int | float) else list(value)
-        if arguments[-1] is Ellipsis:
-            return tuple(_build(arguments[0], item, where) for item in items)
-        if len(items) != len(arguments):
-            raise ConfigError(f"{where} takes {len(arguments)} values, got {value!r}")
-        return tuple(_build(argument, item, where) for argument, item in zip(arguments, items, strict=True))
-    if origin in (types.UnionType, typing.Union):
-        if value is None:
-            return None
-        return _build(next(part for part in typing.get_args(kind) if part is not type(None)), value, where)
-    if origin is not None:  # Mapping[str, float]
-        return {str(name): float(item) for name, item in dict(value).items()}
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-        raise ConfigError(f"{where} must be {kind.__name__}, got {value!r}")
-    return value

@@ -6,8 +6,9 @@ from itertools import pairwise
 
 import pytest
 
-from slimpath.training.config import PRESETS, Stage, TrainConfig, preset, with_overrides
+from slimpath.training.config import Stage, TrainConfig
 from slimpath.training.errors import ConfigError
+from slimpath.training.presets import PRESETS, preset, with_overrides
 from slimpath.training.schedule import learning_rate, stage_at, stage_starts
 from slimpath.training.tasks import train_tasks
 

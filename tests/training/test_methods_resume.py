@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from slimpath.tests.training.conftest import TOY_CLASSES, ToyRooms, toy_config
-from slimpath.training.config import Stage, TrainConfig, with_overrides
+from slimpath.training.config import Stage, TrainConfig
 from slimpath.training.errors import ConfigError, ResumeError
 from slimpath.training.methods.settings import MethodConfig
+from slimpath.training.presets import with_overrides
 from slimpath.training.run_train import train
 from slimpath.training.state import load_state
 from slimpath.training.trainer import Trainer

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from slimpath.tests.training.conftest import PLAIN_VIEWS, ToyRooms
 from slimpath.tests.training.test_augment import TASKS, WHOLE, plane_sample
 from slimpath.training.augment import PAD_RGB, AugmentConfig, augment, draw_view, view_of_crop
-from slimpath.training.config import TrainConfig, with_overrides
+from slimpath.training.config import TrainConfig
 from slimpath.training.data import BatchMaker
 from slimpath.training.errors import ConfigError
+from slimpath.training.presets import with_overrides
 
 ANGLES = st.floats(-180, 180)
 SIZE, FOCAL = 48, 40.0

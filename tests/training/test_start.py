@@ -13,8 +13,9 @@ import torch
 
 from slimpath.models import MultiTaskModel, build_preset, load_checkpoint, save_checkpoint
 from slimpath.models.config import HeadConfig
-from slimpath.training.config import Stage, preset, with_overrides
+from slimpath.training.config import Stage
 from slimpath.training.errors import ConfigError
+from slimpath.training.presets import preset, with_overrides
 from slimpath.training.run_train import train
 from slimpath.training.trainer import Trainer
 

@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from slimpath.tests.training.conftest import PLAIN_VIEWS, TOY_CLASSES, ToyRooms, toy_config
-from slimpath.training.config import DataConfig, Stage, preset
+from slimpath.training.config import DataConfig, Stage
 from slimpath.training.data import Batch, BatchMaker
+from slimpath.training.presets import preset
 from slimpath.training.trainer import Trainer
 
 TASKS = ("semseg", "depth", "normals", "edge", "saliency", "scene")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from slimpath.training.synthrooms.cache import CacheMismatchError, RoomShards, r
 SIZE_HW = (20, 24)
 
 
-def render(folder: Path, count: int = 5, **settings: int) -> None:
+def render(folder: Path, count: int = 5, **settings: Any) -> None:
     render_to_shards(folder, 10, count, SIZE_HW, shard=2, progress=False, **settings)
 
 

@@ -111,7 +111,7 @@ def test_sun_outside_casts_shadows(empty_room: Scene, grey: Material) -> None:
 
     block = Piece("object")
     block.box((2.0, 0.5, 2.5), (0.6, 1.0, 0.6), grey)
-    sun = Sun((0.5, 0.7, 0.5), (5.0, 5.0, 5.0), ANY_FACE, (-999.0,) * 3, (999.0,) * 3)
+    sun = Sun((0.5, 0.7, 0.5), (5.0, 5.0, 5.0), ANY_FACE, (-999.0, -999.0, -999.0), (999.0, 999.0, 999.0))
     bright = replace(empty_room, lights=(), sun=sun, ambient=(0.1, 0.1, 0.1), pieces=(block,))
     shone, _ = (render_scene(scene, (48, 48), CPU) for scene in (bright, replace(bright, sun=None)))
     floor = shone[3] == CLASSES.index("floor")
