@@ -78,8 +78,9 @@ train-bundled: install
 	cp $(RUNS)/training-wide/loss.png docs/images/loss.png
 
 docs-tables: install
-	$(BIN)/slimpath eval --scenes 500 --docs docs
-	$(BIN)/slimpath eval --scenes 100 --pictures $(RUNS)/pictures
+	$(BIN)/slimpath eval --scenes 500 --docs docs --cache $(RUNS)/judged
+	$(BIN)/slimpath eval --scenes 200 --world wide --docs docs --cache $(RUNS)/judged
+	$(BIN)/slimpath eval --scenes 100 --pictures $(RUNS)/pictures --cache $(RUNS)/judged
 	$(BIN)/python benchmarks/model_card.py --samples $(RUNS)/pictures
 	$(BIN)/python benchmarks/photographs.py --write
 	$(BIN)/slimpath plan --tasks depth=2,semseg,normals,scene --budget 0.5 --no-profile --plot docs/images/planner.png

@@ -17,6 +17,11 @@ from .output import print_json
 CLAIM_MISSED = 1  # as of `diff` and `grep`: the question was answered, by no
 
 
+class World(str, Enum):
+    rooms = "rooms"
+    wide = "wide"
+
+
 class JudgedAt(str, Enum):
     picture = "picture"
     network = "network"
@@ -67,6 +72,9 @@ def evaluate(
     first_seed: Annotated[
         int, typer.Option("--first-seed", min=0, help="Of the scenes; trainings stay below the default.")
     ] = 10_000_000,
+    world: Annotated[
+        World, typer.Option("--world", help="Of the scenes: rooms alone, or what photographs show too.")
+    ] = World.rooms,
     tasks: Annotated[
         str | None,
         typer.Option("--tasks", metavar="LIST", help="Tasks to measure.", show_default="all that have labels"),
@@ -121,7 +129,12 @@ def evaluate(
         Path | None, typer.Option("--plot", metavar="FILE", help="Draw accuracy against cost (.png, .svg, .pdf).")
     ] = None,
     docs: Annotated[
-        Path | None, typer.Option("--docs", metavar="DIR", help="Write evaluation.md and evaluation.png there.")
+        Path | None,
+        typer.Option(
+            "--docs",
+            metavar="DIR",
+            help="Write evaluation.md and evaluation.png there, of another world evaluation-WORLD.md.",
+        ),
     ] = None,
     cache: Annotated[
         Path | None,
@@ -184,6 +197,7 @@ def evaluate(
         bundle,
         scenes=scenes or 500,
         first_seed=first_seed,
+        world=world.value,
         files=files,
         tasks=None if tasks is None else [name.strip() for name in tasks.split(",")],
         grid=grid or bool(budgets),

@@ -84,11 +84,14 @@ class Extras:
             bundle, options: how the page quotes the command, see `docs_words`.
         """
         from ..training.eval_docs import write_docs_table
+        from ..training.synthrooms import VERSIONS
 
         made = list(self._drawn)
         if self._plot is not None:
             made.append(report.plot(self._plot))
         if self._docs is not None:
             words = docs_words(report, bundle, self._docs, options)
-            made.append(write_docs_table(report, self._docs / "evaluation.md", **words))
+            other = [world for world, version in VERSIONS.items() if version == report.renderer and world != "rooms"]
+            page = f"evaluation{''.join(f'-{world}' for world in other)}.md"
+            made.append(write_docs_table(report, self._docs / page, **words))
         return made

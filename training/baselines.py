@@ -76,7 +76,8 @@ def _values(task: str, truth: Any, classes: int) -> tuple[np.ndarray, np.ndarray
     """A label as numbers to average, and where it has some: [H,W,K or C] and [H,W,1]; [K] and [1] for images."""
     kind = TASK_KINDS[task]
     if kind == "image_classes":
-        return np.eye(classes)[int(truth)], np.ones(1)
+        known = int(truth) != IGNORED_CLASS
+        return np.eye(classes)[int(truth) if known else 0], np.array([float(known)])
     truth = np.asarray(truth)
     if kind == "classes":
         return (truth[..., None] == np.arange(classes)).astype(np.float64), (truth != IGNORED_CLASS)[..., None]
@@ -91,7 +92,7 @@ def _values(task: str, truth: Any, classes: int) -> tuple[np.ndarray, np.ndarray
 def _constant(task: str, sums: _Sums, size_hw: tuple[int, int]) -> np.ndarray:
     kind = TASK_KINDS[task]
     if kind == "image_classes":
-        return (sums.total / sums.count).astype(np.float32)
+        return (sums.total / np.maximum(sums.count, 1)).astype(np.float32)
     if kind == "probability":
         return np.ones(size_hw, np.float32)
     mean = sums.total.sum((0, 1)) / max(1.0, sums.count.sum())

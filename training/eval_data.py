@@ -17,7 +17,7 @@ from .metrics import Metric, metric_for
 from .placed import Placed, Subset, spread
 from .run_train import room_classes
 from .sources import SampleSource
-from .synthrooms import RENDERER_VERSION
+from .synthrooms import VERSIONS
 from .tasks import TASK_KINDS
 
 __all__ = ["ROOM_TASKS", "FileData", "JudgedData", "edge_distance", "judged_files", "judged_rooms", "other_classes"]
@@ -107,7 +107,7 @@ def judged_rooms(
                 f"SynthRooms labels {classes[spec.name]} classes of '{spec.name}', this bundle has {spec.channels}; "
                 "evaluate a bundle trained on this version's rooms"
             )
-    source = f"SynthRooms ({RENDERER_VERSION}), {wanted}"
+    source = f"SynthRooms ({VERSIONS.get(wanted.world, wanted.world)}), {wanted}"
     metrics = {spec.name: metric_for(spec.name, spec.channels, spec.classes) for spec in chosen}
     agree(source, metrics)
     with (

@@ -7,6 +7,7 @@ from pathlib import Path
 from .eval_data import edge_distance
 from .eval_report import EvalReport
 from .files import write_whole
+from .synthrooms import VERSIONS
 
 __all__ = ["write_docs_table"]
 
@@ -65,7 +66,7 @@ _PATHS = """\
 
 
 _ROOMS = """\
-{scenes} rendered rooms that nothing was trained on: SynthRooms (`{renderer}`), seeds
+{scenes} rendered {what} that nothing was trained on: SynthRooms (`{renderer}`), seeds
 {first_seed} to {last_seed}, {height} x {width} pixels, {samples_per_pixel} samples a pixel"""
 _ROOMS_MEANING = """\
 These are pictures of the kind that it was trained on. They say what a width costs in accuracy, not how good the model
@@ -92,6 +93,7 @@ def write_docs_table(report: EvalReport, path: Path, *, command: str, bundled: b
     data = (
         _ROOMS.format(
             scenes=report.scenes,
+            what="rooms" if report.renderer == VERSIONS["rooms"] else "scenes",
             renderer=report.renderer,
             first_seed=report.first_seed,
             last_seed=(report.first_seed or 0) + report.scenes - 1,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .errors import EvaluationError
-from .synthrooms import RENDERER_VERSION
+from .synthrooms import VERSIONS
 from .synthrooms.cache import RoomShards, render_to_shards
 
 __all__ = ["FIRST_EVALUATION_SEED", "RoomRange", "open_rooms"]
@@ -28,12 +28,13 @@ class RoomRange:
     count: int
     size_hw: tuple[int, int]
     samples_per_pixel: int
+    world: str = "rooms"
 
     @property
     def folder(self) -> str:
         """Name of its folder in a cache."""
         height, width = self.size_hw
-        return f"{RENDERER_VERSION}-{height}x{width}-samples{self.samples_per_pixel}-from{self.first_seed}"
+        return f"{VERSIONS[self.world]}-{height}x{width}-samples{self.samples_per_pixel}-from{self.first_seed}"
 
     def __str__(self) -> str:
         return f"seeds {self.first_seed} to {self.first_seed + self.count - 1}"
@@ -57,6 +58,8 @@ def open_rooms(rooms: RoomRange, cache: Path | None, *, workers: int, progress: 
     Raises:
         EvaluationError: fewer than one scene is asked for.
     """
+    if rooms.world not in VERSIONS:
+        raise EvaluationError(f"world must be one of {', '.join(VERSIONS)}, got '{rooms.world}'")
     if rooms.count < 1 or rooms.first_seed < 0:
         raise EvaluationError(f"an evaluation needs at least 1 scene and a seed from 0 up, got {rooms}")
     if cache is None:
@@ -76,6 +79,7 @@ def _rendered(rooms: RoomRange, cache: Path, workers: int, progress: bool) -> Ro
         samples_per_pixel=rooms.samples_per_pixel,
         shard=_SHARD,
         workers=min(workers, -(-rooms.count // _SHARD)),
+        world=rooms.world,
         progress=progress,
     )
     return RoomShards(folder)

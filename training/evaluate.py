@@ -32,7 +32,7 @@ from .eval_runner import Configuration, Runner, configurations, without_paths
 from .eval_write import check_target, write_accuracies
 from .journal import counting_bar
 from .metrics import Metric
-from .synthrooms import RENDERER_VERSION
+from .synthrooms import VERSIONS
 
 __all__ = ["Evaluation", "Intended", "evaluate_bundle", "run_evaluation"]
 
@@ -85,6 +85,7 @@ def run_evaluation(
     workers: int | None = None,
     baseline_scenes: int = 200,
     baseline_first_seed: int = 0,
+    world: str = "rooms",
     backend: str = "onnxruntime",
     precision: str = "fp32",
     size: SizeRequest = None,
@@ -106,6 +107,7 @@ def run_evaluation(
         progress: show progress on stderr.
         cache: folder for rendered scenes; what lies there already is not rendered again.
         workers: threads, and processes that render; all usable CPUs by default.
+        world: of the rendered scenes: rooms alone, or wide, what photographs show too.
         baseline_scenes: training scenes, from `baseline_first_seed` on, that the trivial answers are fitted on.
         backend, precision: what computes, as in `make_backend`; "auto" of either is resolved first. A precision of the
             bundle's graphs ("int8") means these, "all" every one of them, compared with fp32 on the same scenes.
@@ -143,8 +145,8 @@ def run_evaluation(
             data = stack.enter_context(
                 judged_rooms(
                     opened.manifest,
-                    RoomRange(first_seed, scenes, size_hw, samples_per_pixel),
-                    RoomRange(baseline_first_seed, baseline_scenes, size_hw, 1),
+                    RoomRange(first_seed, scenes, size_hw, samples_per_pixel, world),
+                    RoomRange(baseline_first_seed, baseline_scenes, size_hw, 1, world),
                     tasks=tasks,
                     cache=cache,
                     workers=workers,
@@ -169,7 +171,7 @@ def run_evaluation(
             source=data.source,
             fitted_on=data.fitted_on,
             layout=None if files is None else files.layout,
-            renderer=RENDERER_VERSION if rendered else "",
+            renderer=VERSIONS[world] if rendered else "",
             scenes=len(data.samples),
             first_seed=first_seed if rendered else None,
             samples_per_pixel=samples_per_pixel if rendered else None,

@@ -50,15 +50,17 @@ class MeanIoU:
 
 
 class Accuracy:
-    """Sums: right images, images."""
+    """Sums: right images, images; of those that have a label."""
 
     name, higher_is_better = "accuracy", True
 
     def sums(self, answer: np.ndarray, truth: np.ndarray) -> np.ndarray:
-        return np.array([float(answer.argmax() == int(truth)), 1.0])
+        known = int(truth) != IGNORED_CLASS
+        return np.array([float(known and answer.argmax() == int(truth)), float(known)])
 
     def value(self, sums: np.ndarray) -> np.ndarray:
-        return sums[..., 0] / sums[..., 1]
+        seen = sums[..., 1]
+        return np.where(seen > 0, sums[..., 0] / np.maximum(seen, 1), np.nan)
 
     def compared(self, sums: np.ndarray) -> np.ndarray:
         return self.value(sums)

@@ -28,7 +28,7 @@ from slimpath.training.eval_runner import Configuration, Runner, configurations
 from slimpath.training.eval_write import write_accuracies
 from slimpath.training.evaluate import evaluate_bundle
 from slimpath.training.metrics import metric_for
-from slimpath.training.synthrooms import CLASSES, ROOM_TYPES
+from slimpath.training.synthrooms import CLASSES, ROOM_TYPES, VERSIONS
 
 TASKS = (
     HeadConfig("semseg", "classes", len(CLASSES)),
@@ -344,3 +344,22 @@ def test_checkpoint_is_measured_as_the_bundle_that_it_becomes(tmp_path: Path, ca
     larger = measure(tmp_path / "model.safetensors", tmp_path / "rooms", size="48x32", write=tmp_path / "written")
     assert larger.size_hw == (48, 32)
     assert Bundle.open(tmp_path / "written", verify=True).manifest.accuracies == larger.accuracies()
+
+
+def test_wide_world_is_judged_where_it_has_labels(bundle: Path, cache: Path):
+    report = measure(bundle, cache, world="wide", scenes=10, baseline_scenes=6, tasks=["depth", "scene", "edge"])
+    assert report.renderer == VERSIONS["wide"] and VERSIONS["wide"] in report.source
+    wanted = RoomRange(FIRST_EVALUATION_SEED, 10, (32, 32), 1, "wide")
+    with open_rooms(wanted, cache, workers=1, progress=False) as scenes, Engine.load(bundle, threads=1) as engine:
+        samples = [scenes[number] for number in range(len(scenes))]
+        rooms = [sample for sample in samples if sample["scene"] != 255]
+        assert 0 < len(rooms) < len(samples)
+        right = [engine(room["image"], ["scene"], "width=1.0")["scene"].argmax() == room["scene"] for room in rooms]
+    full = {row.configuration.task: row for row in report.rows if row.configuration.encoder_width == 1.0}
+    assert full["scene"].accuracy.value == pytest.approx(np.mean(right))
+    assert all(np.isfinite([row.accuracy.value, row.trivial, row.improvement.low]).all() for row in report.rows)
+
+
+def test_unknown_world_is_refused(bundle: Path):
+    with pytest.raises(EvaluationError, match="rooms, wide, got 'moon'"):
+        measure(bundle, Path("nowhere"), world="moon")
