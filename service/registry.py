@@ -273,7 +273,7 @@ class ModelRegistry:
             scheduler = self._make_scheduler(slot.name, engine)
             await scheduler.start()
         except BaseException:
-            engine.close()
+            await asyncio.shield(in_thread(engine.close))  # it may wait for what runs in it
             raise
         model = Model(slot.name, engine, scheduler, self._observers)
         if self._closing:

@@ -12,9 +12,8 @@ from .layout import Plan
 from .living import animal, person
 from .materials import Material, Rgb, Texture, hsv, photo, shade, stone
 from .outdoors import bush, flower, house, rock, tower, tree
-from .pieces import Group, Piece
+from .pieces import Piece, standing
 from .scene import ANY_FACE, SKY, Light, Sun
-from .subjects import height_of
 from .vehicles import car, two_wheeler
 
 _LOW, _HIGH = (-999.0, -999.0, -999.0), (999.0, 999.0, 999.0)  # the sun shines from everywhere
@@ -93,10 +92,6 @@ def surroundings(dice: Dice, plan: Plan) -> Surroundings:
     return Surroundings(faces, names, lights, sun, colour)
 
 
-def _group(piece: Piece, wide: float, deep: float) -> Group:
-    return Group(wide, deep, height_of(piece), [piece])
-
-
 def populate(dice: Dice, plan: Plan) -> None:
     """Large things first, as they find no room later."""
     kind = dice.choice(("park", "street", "place"))
@@ -111,10 +106,10 @@ def populate(dice: Dice, plan: Plan) -> None:
     )  # fmt: skip
     for _ in range(dice.integer(2, 6)):
         make, wide, deep = dice.choice(large[kind])
-        plan.in_the_room(dice, _group(make(dice), wide, deep))
+        plan.in_the_room(dice, standing(make(dice), wide, deep))
     for _ in range(dice.integer(2, 9)):
         make, wide, deep = dice.choice(small)
-        plan.in_the_room(dice, _group(make(dice), wide, deep))
+        plan.in_the_room(dice, standing(make(dice), wide, deep))
 
 
 def _any_house(dice: Dice) -> Piece:

@@ -119,3 +119,13 @@ class Group:
 
         pieces = [piece.moved(x, y, z, yaw_rad) for piece in self.pieces]
         return Group(self.width, self.depth, self.height, pieces, [move(surface) for surface in self.surfaces])
+
+
+def height_of(piece: Piece) -> float:
+    """The top of a piece standing on its origin, in metres; of curved parts that of the box around them."""
+    return max(float(part.centre[1] + np.abs(part.turn[1]) @ np.array(part.half)) for part in piece.parts)
+
+
+def standing(piece: Piece, width: float, depth: float) -> Group:
+    """A piece alone, to be placed on a floor."""
+    return Group(width, depth, height_of(piece), [piece])

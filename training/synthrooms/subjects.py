@@ -15,7 +15,7 @@ from .layout import Plan
 from .living import animal, person
 from .outdoors import bush, flower, rock
 from .packing import sort_parts
-from .pieces import Group, Piece
+from .pieces import Group, Piece, height_of
 from .vehicles import two_wheeler
 from .viewpoint import look_at
 
@@ -33,11 +33,6 @@ class Subject:
     height_m: float
     aim_share: float
     spread_m: float
-
-
-def height_of(piece: Piece) -> float:
-    """The top of a piece standing on its origin, roughly, in metres."""
-    return max(float(part.centre[1]) + max(abs(part.turn[1]) @ part.half, 0.0) for part in piece.parts)
 
 
 def draw_subject(dice: Dice) -> Subject:

@@ -15,11 +15,11 @@ from .lens import Focus
 from .living import animal, person
 from .materials import photo
 from .open_air import open_plan, populate, surroundings
-from .pieces import Group, Piece
+from .pieces import Piece, standing
 from .rooms import furnish
 from .sampling import draw_lighting, draw_sensor, draw_shell, draw_windows
 from .scene import Scene
-from .subjects import Subject, draw_subject, height_of, place_subject, subject_camera
+from .subjects import Subject, draw_subject, place_subject, subject_camera
 from .vehicles import two_wheeler
 from .viewpoint import choose_camera
 
@@ -50,7 +50,7 @@ def _in_a_room(dice: Dice, seed: int, subject: Subject | None, kind: str) -> Sce
     if kind == "lived_in":
         for _ in range(dice.integer(1, 3)):
             make, wide, deep = dice.choice(((person, 0.7, 0.5), (animal, 0.5, 0.9), (two_wheeler, 1.9, 0.7)), (5, 3, 1))
-            plan.in_the_room(dice, _group(make(dice), wide, deep))
+            plan.in_the_room(dice, standing(make(dice), wide, deep))
     night = dice.chance(0.2)
     windows = draw_windows(dice, plan, room_type, night=night)
     furnish(dice, shell.style, plan, room_type)
@@ -99,7 +99,3 @@ def _with_photo(dice: Dice, piece: Piece) -> Piece:
     cover = photo(dice)
     parts = [part if part.material.emission else replace(part, material=cover) for part in piece.parts]
     return Piece(piece.label, parts)
-
-
-def _group(piece: Piece, wide: float, deep: float) -> Group:
-    return Group(wide, deep, height_of(piece), [piece])
