@@ -70,8 +70,10 @@ train-bundled: install
 	$(BIN)/python -m slimpath.training.synthrooms.cache --out $(RUNS)/wide --world wide --count 4608 --workers $(PROCESSES)
 	$(BIN)/torchrun --nproc-per-node $(PROCESSES) -m slimpath train bundled-wide --out $(RUNS)/training-wide \
 		start=$(RUNS)/training/model.safetensors data.shards=$(RUNS)/wide
+	$(BIN)/python -m slimpath.training.between $(RUNS)/training/model.safetensors $(RUNS)/training-wide/model.safetensors \
+		--share 0.7 --out $(RUNS)/model.safetensors
 	rm -rf $(RUNS)/m3vit_nano $(RUNS)/measured
-	$(BIN)/slimpath export $(RUNS)/training-wide/model.safetensors --out $(RUNS)/m3vit_nano --size 224x224
+	$(BIN)/slimpath export $(RUNS)/model.safetensors --name m3vit_nano --out $(RUNS)/m3vit_nano --size 224x224
 	$(BIN)/slimpath eval $(RUNS)/m3vit_nano --grid --scenes 100 --write $(RUNS)/measured/m3vit_nano
 	rm -rf $(BUNDLED)
 	cp -r $(RUNS)/measured/m3vit_nano $(BUNDLED)

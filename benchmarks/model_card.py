@@ -47,10 +47,16 @@ def _provenance(manifest: Manifest, megabytes: float) -> str:
     weights = f"weights: SHA-256 `{manifest.weights.sha256[:16]}...`, {megabytes:.1f} MB in all"
     widths = f"widths: {', '.join(f'{width:g}' for width in manifest.widths)}; 1 to {manifest.encoder.top_k} experts"
     return f"""{table(head, rows)}
-- {weights}
+- {weights}{_share(manifest)}
 - {widths}
 - licence: {manifest.licence}
 """
+
+
+def _share(manifest: Manifest) -> str:
+    """Where on the way from the first to the last part the weights lie."""
+    between = manifest.provenance.get("between")
+    return "" if between is None else f"; {between['share']:g} of the way from the first part's to the last one's"
 
 
 def _part(known: Mapping[str, Any]) -> tuple[str, ...]:

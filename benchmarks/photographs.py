@@ -1,6 +1,6 @@
 """The bundled model on photographs: `python benchmarks/photographs.py --write`.
 
-Nothing of a photograph was trained on. Writes into docs/photographs.md how often depth orders two places of
+None of these photographs was trained on. Writes into docs/photographs.md how often depth orders two places of
 scikit-image's motorcycle rightly (a stereo pair tells the truth), and a contact sheet of every colour photograph of
 scikit-image, scikit-learn and matplotlib that shows a scene (scikit-learn is no dependency: install it beside).
 """
