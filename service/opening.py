@@ -14,6 +14,7 @@ from ..runtime.bundles.weights import file_identity
 from ..runtime.cpus import usable_cpus
 from ..runtime.engine import Engine
 from ..runtime.errors import BackendError, SlimpathError
+from .malloc import opening_a_model
 
 if TYPE_CHECKING:
     from ..runtime.packs.pack import Pack
@@ -68,6 +69,11 @@ def open_engine(folder: Path, settings: Settings) -> Engine:
     Raises:
         SlimpathError: the bundle, the backend or a graph cannot be used; nothing stays open.
     """
+    with opening_a_model():
+        return _open_engine(folder, settings)
+
+
+def _open_engine(folder: Path, settings: Settings) -> Engine:
     bundle = Bundle.open(folder)
     threads = settings.engine.threads or max(1, usable_cpus() // (settings.scheduler.runners or 1))
     precision = settings.engine.precision

@@ -46,3 +46,28 @@ def test_megabytes_that_were_freed_are_used_again_and_large_buffers_given_back()
     # Two buffers of 256 pages each a turn: had the system taken them back, every page would be cleared anew.
     assert found["faults"] < 50
     assert found["resident_kb"] < measured("not told")["resident_kb"] + (16 << 10)
+
+
+OF_A_MODEL = """
+import json
+from slimpath.service.malloc import give_large_buffers_back, opening_a_model
+
+def resident_kb():
+    return int(open("/proc/self/statm").read().split()[1]) * 4
+
+give_large_buffers_back()
+before = resident_kb()
+with opening_a_model(), opening_a_model():
+    model = [bytearray(b"x") * (300 << 10) for _ in range(100)]
+stays = bytearray(b"x") * (200 << 10)  # a heap would have it behind the model
+opened = resident_kb()
+del model
+print(json.dumps({"opened_kb": opened - before, "closed_kb": resident_kb() - before}))
+"""
+
+
+def test_what_a_model_held_goes_back_when_it_is_closed_whatever_was_allocated_after_it() -> None:
+    run = subprocess.run([sys.executable, "-c", OF_A_MODEL], capture_output=True, text=True, check=True, timeout=120)
+    found = json.loads(run.stdout)
+    assert found["opened_kb"] > 29_000
+    assert found["closed_kb"] < 2_000
