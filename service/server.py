@@ -17,6 +17,7 @@ from ..runtime.errors import SlimpathError
 from .app import create_app
 from .errors import ServiceError
 from .headers import security_headers
+from .images import decode_in_one_thread
 from .loading_thread import keep_arenas_few
 from .logs import configure_logging
 from .malloc import give_large_buffers_back
@@ -102,6 +103,7 @@ def run(settings: Settings, *, on_ready: Callable[[str, ModelRegistry], None] | 
             watching.cancel()
 
     give_large_buffers_back()
+    decode_in_one_thread()
     end_logs = configure_logging(settings.log)
     try:
         asyncio.run(serve())

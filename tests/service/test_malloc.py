@@ -71,3 +71,41 @@ def test_what_a_model_held_goes_back_when_it_is_closed_whatever_was_allocated_af
     found = json.loads(run.stdout)
     assert found["opened_kb"] > 29_000
     assert found["closed_kb"] < 2_000
+
+
+IN_NEW_THREADS = """
+import ctypes, threading
+from slimpath.service.images import decode_image, decode_in_one_thread
+from slimpath.service.loadtest.picture import made_up_photograph
+from slimpath.service.settings import LimitSettings
+
+class Figures(ctypes.Structure):  # of mallinfo2(3)
+    names = "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost"
+    _fields_ = [(name, ctypes.c_size_t) for name in names.split()]
+
+mallinfo2 = ctypes.CDLL(None).mallinfo2  # from glibc 2.33 on
+mallinfo2.restype = Figures
+
+def in_use():
+    return mallinfo2().uordblks
+
+def decode(threads):
+    for _ in range(threads):
+        thread = threading.Thread(target=decode_image, args=(data, limits), kwargs={"plane_hw": (64, 64)})
+        thread.start()
+        thread.join()
+
+decode_in_one_thread()
+data, limits = made_up_photograph(), LimitSettings()
+decode(20)
+before = in_use()
+decode(200)
+print(in_use() - before)
+"""
+
+
+def test_a_thread_that_decoded_an_image_leaves_no_memory_behind() -> None:
+    run = subprocess.run(
+        [sys.executable, "-c", IN_NEW_THREADS], capture_output=True, text=True, check=True, timeout=120
+    )
+    assert int(run.stdout) < 40_000  # 170,000 where OpenCV has threads of its own
