@@ -40,10 +40,6 @@ def decode_image(
     return load_image(data, plane_hw=plane_hw, fit=fit, max_pixels=limits.max_image_mp * 1e6)
 
 
-def decode_in_one_thread() -> None:
-    """Keep OpenCV, in all of this process, from threads of its own.
-
-    Images are decoded beside each other, and the engine has the cores. Besides, OpenCV 5.0 loses 0.9 KB with each
-    thread that called it while it had others; a model that is loaded anew comes with new ones.
-    """
-    quiet_cv2().setNumThreads(1)
+def limit_opencv(threads: int) -> None:
+    """Keep OpenCV, in all of this process, to as many threads as an engine call has: it works in one, or beside it."""
+    quiet_cv2().setNumThreads(threads)

@@ -6,19 +6,19 @@ import asyncio
 import ctypes
 import gc
 import os
-import threading
 from collections.abc import Callable
 from functools import partial
 from typing import TypeVar
 
 from ..runtime.footprint.memory import release_free_memory
+from .lasting_threads import start_thread
 
 M_ARENA_MAX = -8  # of <malloc.h>
 _Value = TypeVar("_Value")
 
 
 async def in_thread(work: Callable[[], _Value], discard: Callable[[_Value], object] = lambda value: None) -> _Value:
-    """`work()` in a thread of its own, which neither blocks a pool nor the end of the process if it hangs.
+    """`work()` in a thread that does nothing else meanwhile. If it hangs, neither a pool nor the process hangs with it.
 
     Args:
         discard: is given the value if whoever waited for it has gone meanwhile.
@@ -44,7 +44,7 @@ async def in_thread(work: Callable[[], _Value], discard: Callable[[_Value], obje
         else:
             _in_loop(loop, partial(succeed, value), partial(discard, value))
 
-    threading.Thread(target=run, name="slimpath-load", daemon=True).start()
+    start_thread(run, "slimpath-load")
     return await future
 
 

@@ -63,6 +63,11 @@ class GuardedBackend:
         return getattr(self._backend, name)
 
 
+def threads_of(settings: Settings) -> int:
+    """Those that each engine call has."""
+    return settings.engine.threads or max(1, usable_cpus() // (settings.scheduler.runners or 1))
+
+
 def open_engine(folder: Path, settings: Settings) -> Engine:
     """Open a bundle and load its graphs. Blocks for as long as that takes: seconds, with "auto" up to a minute.
 
@@ -75,9 +80,8 @@ def open_engine(folder: Path, settings: Settings) -> Engine:
 
 def _open_engine(folder: Path, settings: Settings) -> Engine:
     bundle = Bundle.open(folder)
-    threads = settings.engine.threads or max(1, usable_cpus() // (settings.scheduler.runners or 1))
     precision = settings.engine.precision
-    backend = make_backend(settings.engine.backend, threads=threads, precision=precision, bundle=bundle)
+    backend = make_backend(settings.engine.backend, threads=threads_of(settings), precision=precision, bundle=bundle)
     guarded: Any = GuardedBackend(backend, bundle.path / bundle.manifest.weights.file)
     engine = Engine.load(
         bundle,

@@ -17,10 +17,11 @@ from ..runtime.errors import SlimpathError
 from .app import create_app
 from .errors import ServiceError
 from .headers import security_headers
-from .images import decode_in_one_thread
+from .images import limit_opencv
 from .loading_thread import keep_arenas_few
 from .logs import configure_logging
 from .malloc import give_large_buffers_back
+from .opening import threads_of
 from .protocol import guarded_protocol
 from .registry import ModelRegistry
 from .settings import Settings
@@ -103,7 +104,7 @@ def run(settings: Settings, *, on_ready: Callable[[str, ModelRegistry], None] | 
             watching.cancel()
 
     give_large_buffers_back()
-    decode_in_one_thread()
+    limit_opencv(threads_of(settings))
     end_logs = configure_logging(settings.log)
     try:
         asyncio.run(serve())

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, TypeVar
 
+from ..lasting_threads import LastingExecutor
 from .errors import Refused, Unavailable
 
 _Value = TypeVar("_Value")
@@ -21,7 +21,7 @@ class Pool:
     """
 
     def __init__(self, threads: int, backlog_limit: int) -> None:
-        self._executor = ThreadPoolExecutor(threads, thread_name_prefix="slimpath-pool")
+        self._executor = LastingExecutor(threads, "slimpath-pool")
         self._limit = backlog_limit
         self._closed = False
         self.backlog = 0

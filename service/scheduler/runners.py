@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from ...runtime.errors import BackendError, SlimpathError
 from ...runtime.request import Request
 from ...runtime.result import Result
+from ..lasting_threads import Running, start_thread
 from .choice import Batch
 from .ladder import Rung
 
@@ -37,21 +38,18 @@ class Runners:
         died: Callable[[int, BaseException], None],
     ) -> None:
         self._answer, self._next_batch, self._done, self._died = answer, next_batch, done, died
-        self._threads = [
-            threading.Thread(target=self._run, args=(number,), name=f"slimpath-runner-{number}", daemon=True)
-            for number in range(count)
-        ]
+        self._count = count
+        self._running: list[Running] = []
 
     def start(self) -> None:
-        for thread in self._threads:
-            thread.start()
+        self._running = [
+            start_thread(partial(self._run, number), f"slimpath-runner-{number}") for number in range(self._count)
+        ]
 
     def join(self, timeout_s: float) -> bool:
         """Wait for the threads to end, for so long in all; False if some have not (their library hangs)."""
-        for thread in self._threads:
-            if thread.is_alive():
-                thread.join(timeout_s / len(self._threads))
-        return not any(thread.is_alive() for thread in self._threads)
+        ended = [running.join(timeout_s / self._count) for running in self._running]
+        return all(ended)
 
     def _run(self, number: int) -> None:
         try:
