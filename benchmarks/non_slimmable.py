@@ -24,7 +24,7 @@ from typing import Any
 from method import machine, table
 from page import put_figures
 
-from slimpath.runtime import bundled_path
+from slimpath.runtime import Bundle, bundled_path
 from slimpath.training.bootstrap import Interval
 from slimpath.training.eval_kept import Share, gain_share, mean_share
 from slimpath.training.eval_runner import Configuration
@@ -128,7 +128,13 @@ def main() -> None:
     if arguments.write:
         text = words(sections, parts)
         put_figures(PAGE, Path(__file__).name, text)
-        document = {"date": time.strftime("%Y-%m-%d"), "machine": machine(), "text": text, "pairs": kept}
+        document = {
+            "date": time.strftime("%Y-%m-%d"),
+            "machine": machine(),
+            "weights_sha256": Bundle.open(bundled_path()).manifest.weights.sha256,
+            "text": text,
+            "pairs": kept,
+        }
         KEPT.write_text(json.dumps(document, indent=1, default=str) + "\n")
 
 

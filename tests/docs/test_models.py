@@ -40,6 +40,17 @@ def test_photographs_page_is_that_of_its_measurement(monkeypatch: pytest.MonkeyP
         assert 10_000 < (made.IMAGES / name).stat().st_size <= 300_000
 
 
+def test_what_being_slimmable_costs_is_that_of_its_measurement(monkeypatch: pytest.MonkeyPatch):
+    pytest.importorskip("torch", reason="the measurement needs torch")
+    made = load_script("non_slimmable", monkeypatch)
+    measured = msgspec.json.decode(made.KEPT.read_bytes())
+    text = made.PAGE.read_text(encoding="utf-8")
+    again = sys.modules["page"].with_figures(text, "non_slimmable.py", measured["text"])
+    assert again == text, "run: python benchmarks/non_slimmable.py FIXED.safetensors --write"
+    manifest = Bundle.open(bundled_path()).manifest
+    assert measured["weights_sha256"] == manifest.weights.sha256, "the model changed: measure it again"
+
+
 def test_photographs_that_are_left_out_are_named_with_the_reason(monkeypatch: pytest.MonkeyPatch):
     pytest.importorskip("torch", reason="the measurement needs torch")
     made = load_script("photographs", monkeypatch)
