@@ -11,12 +11,13 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..runtime.bundles.bundled import bundled_path
+from .kept_tasks import KeptTasks
 from .loading_thread import give_memory_back, in_thread
 from .metrics import Metrics
 from .model import VERSION, Model, Observer, SchedulerLike
@@ -68,8 +69,7 @@ class ModelRegistry:
         self._default: str | None = None
         self._started = False
         self._closing = self._leaving = False
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._retiring: set[asyncio.Task[None]] = set()
+        self._changes, self._retiring = KeptTasks(), KeptTasks()
         for source in list(sources) or [bundled_path()]:
             self.add(source)
 
@@ -190,7 +190,7 @@ class ModelRegistry:
         """
         slot = self._slot(name if isinstance(name, str) else self.add(name))
         # In a task of its own: a caller that hangs up does not leave a model half loaded.
-        await asyncio.shield(self._task(self._load(slot), self._tasks))
+        await self._changes.finish(self._load(slot))
         return self.get(slot.name)
 
     async def reload(self, name: str | None = None) -> list[Model]:
@@ -218,7 +218,7 @@ class ModelRegistry:
         Raises:
             UnknownModel: no such name.
         """
-        await asyncio.shield(self._task(self._unload(self._slot(name)), self._tasks))
+        await self._changes.finish(self._unload(self._slot(name)))
 
     async def close(self, drain_timeout_s: float | None = None) -> None:
         """Accept nothing more, answer what was accepted, free everything. A second call does nothing."""
@@ -227,8 +227,7 @@ class ModelRegistry:
         models = self.models()
         for slot in self._slots.values():
             slot.state, slot.reason = "UNAVAILABLE", "the server is shutting down"
-        for task in list(self._tasks):
-            task.cancel()
+        self._changes.cancel()
         retiring = [*(model.retire(timeout_s) for model in models), *self._retiring]
         await asyncio.gather(*retiring, return_exceptions=True)
         for slot in self._slots.values():
@@ -265,7 +264,7 @@ class ModelRegistry:
             seconds = round(time.monotonic() - started_s, 3)
             _log.info("model ready", extra={"model": slot.name, "seconds": seconds, "digest": model.bundle.digest[:12]})
         if old is not None:  # the new one serves: nobody has to wait for what the old one still answers
-            self._task(self._retire(old), self._retiring)
+            self._retiring.start(self._retire(old))
 
     async def _open(self, slot: Slot) -> Model:
         engine = await in_thread(lambda: self._open_model(slot.folder), _close)
@@ -296,18 +295,6 @@ class ModelRegistry:
         except Exception:
             _log.exception("a replaced model could not be closed", extra={"model": model.name})
         await in_thread(give_memory_back)
-
-    def _task(self, work: Coroutine[Any, Any, None], kept_in: set[asyncio.Task[None]]) -> asyncio.Task[None]:
-        task = asyncio.ensure_future(work)
-        kept_in.add(task)  # the loop itself only refers to it weakly
-
-        def done(finished: asyncio.Task[None]) -> None:
-            kept_in.discard(finished)
-            if not finished.cancelled():
-                finished.exception()  # whoever waited has it; if he hung up, it is in the log already
-
-        task.add_done_callback(done)
-        return task
 
 
 def _close(engine: Engine) -> None:
