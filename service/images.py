@@ -41,5 +41,7 @@ def decode_image(
 
 
 def limit_opencv(threads: int) -> None:
-    """Keep OpenCV, in all of this process, to as many threads as an engine call has: it works in one, or beside it."""
-    quiet_cv2().setNumThreads(threads)
+    """Have OpenCV, in all of this process, work with no more threads than an engine call has. With a runner per core
+    that is one: several calls resize at the same time."""
+    cv2 = quiet_cv2()
+    cv2.setNumThreads(min(threads, cv2.getNumThreads()))

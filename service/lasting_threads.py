@@ -7,17 +7,23 @@ comes to lie between everything else: 8 MB after 500 reloads of the bundled mode
 
 from __future__ import annotations
 
+import atexit
+import math
 import sys
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
+from weakref import WeakSet
 
 _Value = TypeVar("_Value")
+LAST_CALLS_S = 5.0  # that the end of the process waits for calls at work: their library may hang
 _IDLE = "idle thread of slimpath"
 _idle: list[_Lasting] = []
+_executors: WeakSet[LastingExecutor] = WeakSet()
 _lock = threading.Lock()
 
 
@@ -64,15 +70,17 @@ class _Lasting(threading.Thread):
                 work()
             except BaseException:
                 threading.excepthook(threading.ExceptHookArgs((*sys.exc_info(), self)))
-            del work  # and what it holds, an engine perhaps
-            self.name = _IDLE
-            with _lock:
-                _idle.append(self)
-            running.end()
+            finally:
+                del work  # and what it holds, an engine perhaps
+                self.name = _IDLE
+                with _lock:
+                    _idle.append(self)
+                running.end()
 
 
 class LastingExecutor(Executor):
-    """As `ThreadPoolExecutor`, of threads that are used again after the shutdown. The process ends without them.
+    """As `ThreadPoolExecutor`, of threads that are used again after the shutdown. The end of the process waits
+    `LAST_CALLS_S` for the calls at work: a library that comes back to an interpreter that has gone would abort it.
 
     Args:
         threads: at most; started as calls come.
@@ -84,6 +92,8 @@ class LastingExecutor(Executor):
         self._running: list[Running] = []
         self._lock = threading.Lock()
         self._closed = False
+        with _lock:
+            _executors.add(self)
 
     def submit(self, fn: Callable[..., _Value], /, *args: Any, **kwargs: Any) -> Future[_Value]:
         """See `Executor.submit`.
@@ -108,8 +118,14 @@ class LastingExecutor(Executor):
                 self._cancel()
             for _ in self._running:
                 self._calls.put(None)
-        for running in self._running if wait else ():
-            running.join()
+        if wait:
+            self.join()
+
+    def join(self, timeout_s: float | None = None) -> bool:
+        """Wait, once it is shut down, for the calls at work, for so long in all; False if some have not ended."""
+        until_s = math.inf if timeout_s is None else time.monotonic() + timeout_s
+        ended = [running.join(_left_s(until_s)) for running in self._running]
+        return all(ended)
 
     def _cancel(self) -> None:
         try:
@@ -127,3 +143,18 @@ class LastingExecutor(Executor):
                 except BaseException as error:
                     future.set_exception(error)
             del call, future, function  # the images of the last call need not wait for the next
+
+
+def _left_s(until_s: float) -> float | None:
+    return None if math.isinf(until_s) else max(until_s - time.monotonic(), 0.0)
+
+
+@atexit.register
+def _end_calls() -> None:
+    with _lock:
+        executors = list(_executors)
+    for executor in executors:
+        executor.shutdown(wait=False, cancel_futures=True)
+    until_s = time.monotonic() + LAST_CALLS_S
+    for executor in executors:
+        executor.join(_left_s(until_s))

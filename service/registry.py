@@ -13,6 +13,7 @@ import os
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -268,11 +269,12 @@ class ModelRegistry:
 
     async def _open(self, slot: Slot) -> Model:
         engine = await in_thread(lambda: self._open_model(slot.folder), _close)
+        scheduler = None
         try:
             scheduler = self._make_scheduler(slot.name, engine)
             await scheduler.start()
         except BaseException:
-            await asyncio.shield(in_thread(engine.close))  # it may wait for what runs in it
+            await asyncio.shield(in_thread(partial(_close, engine, scheduler)))  # they may wait for what runs
             raise
         model = Model(slot.name, engine, scheduler, self._observers)
         if self._closing:
@@ -297,5 +299,9 @@ class ModelRegistry:
         await in_thread(give_memory_back)
 
 
-def _close(engine: Engine) -> None:
-    engine.close()
+def _close(engine: Engine, scheduler: SchedulerLike | None = None) -> None:
+    try:
+        if scheduler is not None:
+            scheduler.close()
+    finally:
+        engine.close()

@@ -58,7 +58,6 @@ class Desk:
         self.counts: Counter[str] = Counter()
         self._held: Counter[str] = Counter()  # waiting or running, by client
         self._probed_s = -math.inf
-        self._prober: int | None = None  # the number of the job that may be tried although it will be late
         self._expected: dict[int, tuple[float, float]] = {}  # by the number of the job: until when, its seconds
         self.narrows = settings.degrade and not settings.pinned_full_width and not settings.fifo
 
@@ -81,8 +80,7 @@ class Desk:
             if reason is not None and not reason.per_client:
                 displaced, reason = self._make_room(ticket, now_s, menu, reason)
             if reason is not None and self._may_probe(ticket, now_s):
-                reason, ticket.probe = None, True
-                self._probed_s, self._prober = now_s, None
+                reason, ticket.probe, self._probed_s = None, True, now_s
             if reason is not None:
                 self.counts["refused"] += 1
                 raise reason.error()
@@ -211,20 +209,14 @@ class Desk:
         return make_room(ticket, self.waiting, reason, lambda: self._refusal(ticket, now_s, menu))
 
     def _may_be_accepted_yet(self, ticket: Ticket, reason: Refusal, now_s: float) -> bool:
-        """Whether another may have to give way to it, or it may be tried although it will be late: then it is the only
-        one for a while. Were many let through for that, many images would be decoded for one trial."""
-        if self.waiting.greediest(ticket.client) is not None and not reason.per_client:
-            return True
-        if not self._may_probe(ticket, now_s):
-            return False
-        self._probed_s, self._prober = now_s, ticket.job.number
-        return True
+        """Whether another may have to give way to it, or it may be tried although it will be late."""
+        gives_way = self.waiting.greediest(ticket.client) is not None
+        return (gives_way and not reason.per_client) or self._may_probe(ticket, now_s)
 
     def _may_probe(self, ticket: Ticket, now_s: float) -> bool:
         """Nobody else is there, so it harms nobody to try, and predictions that have become too dark are put right."""
         idle = not len(self.waiting) and not self.fleet.busy and not self.fleet.hung
-        next_one = self._prober == ticket.job.number or now_s - self._probed_s >= PROBE_EVERY_S
-        return idle and ticket.due_s > now_s and next_one
+        return idle and ticket.due_s > now_s and now_s - self._probed_s >= PROBE_EVERY_S
 
     def _drop_hopeless(self, now_s: float, menu: Menu) -> list[Ticket]:
         hopeless = [

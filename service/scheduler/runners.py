@@ -42,9 +42,8 @@ class Runners:
         self._running: list[Running] = []
 
     def start(self) -> None:
-        self._running = [
-            start_thread(partial(self._run, number), f"slimpath-runner-{number}") for number in range(self._count)
-        ]
+        for number in range(self._count):
+            self._running.append(start_thread(partial(self._run, number), f"slimpath-runner-{number}"))
 
     def join(self, timeout_s: float) -> bool:
         """Wait for the threads to end, for so long in all; False if some have not (their library hangs)."""

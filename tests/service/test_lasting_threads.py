@@ -7,15 +7,23 @@ import platform
 import subprocess
 import sys
 import threading
+import time
 import weakref
 from concurrent.futures import CancelledError
 from typing import Any
 
 import pytest
 
+from slimpath.service import lasting_threads
 from slimpath.service.lasting_threads import LastingExecutor, start_thread
 
 SOON_S = 20.0
+
+
+@pytest.fixture(autouse=True)
+def no_idle_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of other tests: one may come back in between."""
+    monkeypatch.setattr(lasting_threads, "_idle", [])
 
 
 class Engine:
@@ -61,15 +69,23 @@ def test_an_error_is_reported_and_the_thread_goes_on(monkeypatch: pytest.MonkeyP
     assert start_thread(lambda: None, "next").join(SOON_S)
 
 
-def test_a_thread_keeps_nothing_of_what_it_did() -> None:
+def test_an_idle_thread_keeps_nothing_of_what_it_did() -> None:
     engine = Engine()
     seen = weakref.ref(engine)
     assert start_thread(lambda engine=engine: None, "one").join(SOON_S)
-    executor = LastingExecutor(1, "pool")
-    assert executor.submit(id, engine).result(SOON_S) == id(engine)
-    executor.submit(int).result(SOON_S)
     del engine
     gc.collect()
+    assert seen() is None
+
+
+def test_an_executor_keeps_nothing_of_its_last_call() -> None:
+    executor, engine = LastingExecutor(1, "pool"), Engine()
+    seen = weakref.ref(engine)
+    assert executor.submit(id, engine).result(SOON_S) == id(engine)
+    del engine
+    until_s = time.monotonic() + SOON_S  # the result is there a moment before the thread lets go
+    while seen() is not None and time.monotonic() < until_s:
+        gc.collect()
     assert seen() is None
     executor.shutdown()
 
@@ -92,19 +108,44 @@ def test_an_executor_answers_raises_and_cancels_as_those_of_the_standard_library
     executor.shutdown()  # a second time, and waiting
 
 
-def test_an_executor_has_no_more_threads_than_it_may() -> None:
-    executor, release, seen = LastingExecutor(2, "pool"), threading.Event(), set[int]()
+def test_an_executor_has_as_many_threads_as_it_may_and_no_more() -> None:
+    executor, seen = LastingExecutor(2, "pool"), set[int]()
+    both = threading.Barrier(2, timeout=SOON_S)
 
     def work() -> None:
         seen.add(threading.get_ident())
-        release.wait(SOON_S)
+        both.wait()
 
-    calls = [executor.submit(work) for _ in range(6)]
-    release.set()
-    for call in calls:
+    for call in [executor.submit(work) for _ in range(6)]:
         call.result(SOON_S)
-    assert len(seen) <= 2
+    assert len(seen) == 2
     executor.shutdown()
+
+
+AT_THE_END = """
+import sys, threading
+from slimpath.service import lasting_threads
+
+lasting_threads.LAST_CALLS_S = float(sys.argv[1])
+executor, begun = lasting_threads.LastingExecutor(1, "pool"), threading.Event()
+
+def work():
+    begun.set()
+    if sys.argv[2] == "hangs":
+        threading.Event().wait()
+    threading.Event().wait(0.5)
+    print("done", flush=True)
+
+executor.submit(work)
+begun.wait()
+"""
+
+
+@pytest.mark.parametrize(("limit_s", "what", "said"), [("20", "ends", "done"), ("0.2", "hangs", "")])
+def test_the_end_of_the_process_waits_for_calls_that_end_and_not_for_ever(limit_s: str, what: str, said: str) -> None:
+    command = [sys.executable, "-c", AT_THE_END, limit_s, what]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=99)
+    assert (run.returncode, run.stdout.strip()) == (0, said), run.stderr
 
 
 DECODING = """

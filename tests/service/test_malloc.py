@@ -57,12 +57,20 @@ def resident_kb():
 
 give_large_buffers_back()
 before = resident_kb()
-with opening_a_model(), opening_a_model():
-    model = [bytearray(b"x") * (300 << 10) for _ in range(100)]
+def buffers():
+    return [bytearray(b"x") * (300 << 10) for _ in range(50)]
+
+with opening_a_model():
+    with opening_a_model():
+        model = buffers()
+    model += buffers()
 stays = bytearray(b"x") * (200 << 10)  # a heap would have it behind the model
 opened = resident_kb()
 del model
-print(json.dumps({"opened_kb": opened - before, "closed_kb": resident_kb() - before}))
+closed = resident_kb()
+requests = buffers()
+del requests[:-1]  # in a heap again: below the last one, which stays
+print(json.dumps({"opened_kb": opened - before, "closed_kb": closed - before, "later_kb": resident_kb() - before}))
 """
 
 
@@ -71,3 +79,4 @@ def test_what_a_model_held_goes_back_when_it_is_closed_whatever_was_allocated_af
     found = json.loads(run.stdout)
     assert found["opened_kb"] > 29_000
     assert found["closed_kb"] < 2_000
+    assert found["later_kb"] > 14_000

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
+from contextlib import suppress
 from pathlib import Path
 
+import cv2
 import httpx
+import numpy as np
 from tritonclient.http import InferenceServerClient
 
 from slimpath.tests.service.faults.process import INFER, RAW, ServerProcess, sample
@@ -55,3 +59,25 @@ def test_while_draining_it_says_not_ready_and_still_answers(bundle: Path, cache:
         assert client.post(INFER, content=large_picture, headers=RAW).status_code == 200
         server.signal(signal.SIGTERM)  # who does not want to wait says it twice
         server.end()
+
+
+def test_who_does_not_wait_while_images_are_decoded_gets_no_crash(bundle: Path, cache: Path) -> None:
+    """A library that comes back to an interpreter that has gone aborts the process (SIGABRT)."""
+    blocks = np.random.default_rng(0).integers(0, 256, (300, 400, 3), np.uint8)
+    picture = cv2.imencode(".png", np.kron(blocks, np.ones((10, 10, 1), np.uint8)))[1].tobytes()  # 12 megapixels
+    with ServerProcess(bundle, cache) as server, server.client() as watcher:
+        threads = [threading.Thread(target=_ask, args=(server, picture)) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        wait_until(lambda: sample(watcher, "slimpath_http_requests_in_progress") > 6)
+        server.signal(signal.SIGTERM)
+        time.sleep(0.05)  # two at once would be one
+        server.signal(signal.SIGTERM)
+        assert server.end() >= 0, "".join(server.lines)
+        for thread in threads:
+            thread.join(60)
+
+
+def _ask(server: ServerProcess, picture: bytes) -> None:
+    with suppress(httpx.HTTPError), server.client() as client:
+        client.post("/v1/infer", content=picture, headers={"Content-Type": "image/png"})

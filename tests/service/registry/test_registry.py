@@ -94,6 +94,36 @@ def test_a_start_that_fails_says_why_and_leaves_nothing_open(opened: Opened, bun
     run(work)
 
 
+def test_a_scheduler_that_cannot_start_is_closed_before_its_engine(opened: Opened, bundle: Path) -> None:
+    async def work() -> None:
+        registry = opened.registry(bundle)
+        await registry.start()
+        schedule = registry._make_scheduler
+
+        def make(name: str, engine: Any) -> Any:
+            scheduler = schedule(name, engine)
+
+            async def start() -> None:
+                raise BackendError("it answers nothing")
+
+            def close() -> None:
+                assert not engine.closed
+                opened.schedulers[-1].log.append("close")
+
+            opened.schedulers[-1].start, opened.schedulers[-1].close = start, close  # type: ignore[method-assign]
+            return scheduler
+
+        registry._make_scheduler = make
+        with pytest.raises(LoadFailed, match="it answers nothing"):
+            await registry.reload()
+        assert [engine.closed for engine in opened.engines] == [False, True]
+        assert opened.schedulers[1].log == ["close"]
+        assert registry.get().engine is opened.engines[0]
+        await registry.close()
+
+    run(work)
+
+
 def test_a_reload_keeps_the_old_engine_until_the_new_one_is_warm(opened: Opened, bundle: Path) -> None:
     async def work() -> None:
         registry = opened.registry(bundle)

@@ -221,25 +221,3 @@ def test_what_has_become_hopeless_is_not_computed() -> None:
     assert take.late == [hopeless]
     assert take.batch is not None and take.batch.tickets == (fine,)
     assert desk.counts["late"] == 1
-
-
-@pytest.mark.parametrize(("within_s", "tried"), [(0.02, 2), (0.004, 0)])
-def test_of_many_that_cannot_be_in_time_one_a_second_is_decoded(within_s: float, tried: int) -> None:
-    """And tried, unless its deadline has passed by then."""
-    desk = Desk(SchedulerSettings(), Costs(), 1)
-    decoded = 0
-    for number in range(40):
-        now_s = number * 0.05
-        ticket = make_ticket(LADDER, now_s=now_s, within_s=within_s)
-        try:
-            desk.check(ticket, now_s, 99)
-            decoded += 1
-            desk.accept(ticket, now_s + 0.005)
-        except Refused:
-            continue
-        batch = desk.take(0, now_s + 0.005).batch
-        assert batch is not None
-        desk.settled(ticket, "late")
-        desk.finish(0, batch, None)
-    assert decoded == 2
-    assert desk.counts["accepted"] == tried
