@@ -5,7 +5,8 @@
 #   make check     lint, types and tests
 #
 #   make train-bundled   the bundled model anew: rooms, training, bundle, accuracies; hours
-#   make docs-tables     everything in the docs that quotes it; most of an hour, on a quiet machine
+#   make train-fixed     beside it, of the same pictures, a network that is not slimmable; hours
+#   make docs-tables     everything in the docs that quotes them; most of an hour, on a quiet machine
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -23,13 +24,13 @@ BUNDLED := assets/m3vit_nano
 BIN := $(VENV)/bin
 PIP := -m pip --disable-pip-version-check install --quiet
 
-.PHONY: help demo install test check lint format types bench docs train-bundled docs-tables build clean
+.PHONY: help demo install test check lint format types bench docs train-bundled train-fixed docs-tables build clean
 .DEFAULT_GOAL := help
 
 help:
-	@sed -n 's/^# \{0,1\}//p' Makefile | head -8
+	@sed -n 's/^# \{0,1\}//p' Makefile | head -9
 	@echo
-	@echo "targets: demo install test check lint format types bench docs train-bundled docs-tables build clean"
+	@echo "targets: demo install test check lint format types bench docs train-bundled train-fixed docs-tables build clean"
 
 demo: $(DEMO_VENV)/installed
 	$(DEMO_VENV)/bin/slimpath demo --out $(DEMO_OUT)
@@ -79,11 +80,22 @@ train-bundled: install
 	cp -r $(RUNS)/measured/m3vit_nano $(BUNDLED)
 	cp $(RUNS)/training-wide/loss.png docs/images/loss.png
 
+ONE_WIDTH := sandwich=false random_widths=0 random_top_k=0
+
+train-fixed: install
+	$(BIN)/torchrun --nproc-per-node $(PROCESSES) -m slimpath train bundled $(ONE_WIDTH) --out $(RUNS)/fixed \
+		data.shards=$(RUNS)/rooms
+	$(BIN)/torchrun --nproc-per-node $(PROCESSES) -m slimpath train bundled-wide $(ONE_WIDTH) --out $(RUNS)/fixed-wide \
+		start=$(RUNS)/fixed/model.safetensors data.shards=$(RUNS)/wide
+	$(BIN)/python -m slimpath.training.between $(RUNS)/fixed/model.safetensors $(RUNS)/fixed-wide/model.safetensors \
+		--share 0.7 --out $(RUNS)/fixed.safetensors
+
 docs-tables: install
 	$(BIN)/slimpath eval --scenes 500 --docs docs --cache $(RUNS)/judged
 	$(BIN)/slimpath eval --scenes 200 --world wide --docs docs --cache $(RUNS)/judged
 	$(BIN)/slimpath eval --scenes 100 --pictures $(RUNS)/pictures --cache $(RUNS)/judged
 	$(BIN)/python benchmarks/model_card.py --samples $(RUNS)/pictures
+	$(BIN)/python benchmarks/non_slimmable.py $(RUNS)/fixed.safetensors --cache $(RUNS)/judged --write
 	$(BIN)/python benchmarks/photographs.py --write
 	$(BIN)/slimpath plan --tasks depth=2,semseg,normals,scene --budget 0.5 --no-profile --plot docs/images/planner.png
 	$(BIN)/slimpath demo --out $(RUNS)/demo

@@ -1,10 +1,7 @@
 """What being slimmable costs at full width: a network of the same size that was trained for that width alone.
 
-    F="sandwich=false random_widths=0 random_top_k=0"
-    torchrun --nproc-per-node 2 -m slimpath train bundled $F --out one data.shards=ROOMS
-    torchrun --nproc-per-node 2 -m slimpath train bundled-wide $F --out two start=one/model.safetensors data.shards=WIDE
-    python -m slimpath.training.between one/model.safetensors two/model.safetensors --share 0.7 --out fixed.safetensors
-    python benchmarks/non_slimmable.py fixed.safetensors --write
+    make train-bundled train-fixed
+    python benchmarks/non_slimmable.py runs/bundled/fixed.safetensors --write
 
 Same pictures in the same order, same steps, rates and seeds as the bundled model: only narrower widths and fewer
 experts are never trained. Both are judged on the same scenes; intervals come from the same resamples of them. With
@@ -112,6 +109,9 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, help="folder for rendered scenes")
     parser.add_argument("--write", action="store_true", help="into docs/models.md")
     arguments = parser.parse_args()
+    for path in (arguments.fixed, *(Path(path) for _, *both in arguments.pair for path in both)):
+        if not path.is_file():
+            parser.error(f"no checkpoint at {path}; `make train-fixed` trains the bundled model's counterpart")
     pairs = [("The bundled model", bundled_path(), arguments.fixed)]
     pairs += [(name, Path(slimmable), Path(fixed)) for name, slimmable, fixed in arguments.pair]
     sections, kept, parts = [], [], []
