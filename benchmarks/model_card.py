@@ -39,9 +39,7 @@ def card(bundle: Bundle) -> str:
 
 def _provenance(manifest: Manifest, megabytes: float) -> str:
     """The weights, and every part of their training in order."""
-    parts: list[dict[str, Any]] = [dict(manifest.provenance)]
-    while before := parts[0].get("started_from"):
-        parts.insert(0, before)
+    parts = trained_parts(manifest)
     head = ["", *(["as the manifest has it"] if len(parts) == 1 else ["first", *["then"] * (len(parts) - 1)])]
     rows = [list(cells) for cells in zip(("data", "trained", "time", "rate"), *map(_part, parts), strict=True)]
     weights = f"weights: SHA-256 `{manifest.weights.sha256[:16]}...`, {megabytes:.1f} MB in all"
@@ -51,6 +49,14 @@ def _provenance(manifest: Manifest, megabytes: float) -> str:
 - {widths}
 - licence: {manifest.licence}
 """
+
+
+def trained_parts(manifest: Manifest) -> list[dict[str, Any]]:
+    """What the manifest says of every part of the training, in order."""
+    parts = [dict(manifest.provenance)]
+    while before := parts[0].pop("started_from", None):
+        parts.insert(0, dict(before))
+    return parts
 
 
 def _share(manifest: Manifest) -> str:

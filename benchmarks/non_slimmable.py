@@ -1,11 +1,12 @@
-"""What being slimmable costs at full width: a network of the same size that was trained for that width alone.
+r"""What being slimmable costs at full width: a network of the same size that was trained for that width alone.
 
     make train-bundled train-fixed
-    python benchmarks/non_slimmable.py runs/bundled/fixed.safetensors --write
+    python benchmarks/non_slimmable.py runs/bundled/fixed.safetensors --write \
+        --pair "The first part alone" runs/bundled/training/model.safetensors runs/bundled/fixed/model.safetensors
 
 Same pictures in the same order, same steps, rates and seeds as the bundled model: only narrower widths and fewer
-experts are never trained. Both are judged on the same scenes; intervals come from the same resamples of them. With
-`--pair NAME SLIMMABLE FIXED` further pairs of checkpoints, for example of the first part.
+experts are never trained. Both are judged on the same scenes; intervals come from the same resamples of them.
+`--pair` adds pairs of checkpoints.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from method import machine, table
-from page import put_figures
+from model_card import trained_parts
+from page import command, put_figures
 
 from slimpath.runtime import Bundle, bundled_path
 from slimpath.training.bootstrap import Interval
@@ -93,14 +95,6 @@ def words(sections: list[str], parts: Sequence[Mapping[str, Any]]) -> str:
     return f"{pages}\nIntervals are over scenes, not over trainings: {how}."
 
 
-def provenance_of(evaluation: Evaluation) -> list[dict[str, Any]]:
-    """Every part of a training, in order."""
-    parts = [dict(evaluation.bundle.manifest.provenance)]
-    while before := parts[0].pop("started_from", None):
-        parts.insert(0, dict(before))
-    return parts
-
-
 def main() -> None:
     """Measure and report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -120,15 +114,17 @@ def main() -> None:
             options: dict[str, Any] = {"scenes": scenes, "world": world, "at": FULL, "cache": arguments.cache}
             ours, theirs = run_evaluation(slimmable, **options), run_evaluation(fixed, **options)
             found = beside(ours, theirs)
-            parts = parts or provenance_of(theirs)
+            fixed_parts = trained_parts(theirs.bundle.manifest)
+            parts = parts or fixed_parts
             sections.append(section(name, world, found))
             figures = {"mean": vars(found.mean), "tasks": {task: vars(share) for task, share in found.tasks.items()}}
-            kept.append({"name": name, "world": world, **figures, "fixed": provenance_of(theirs)})
+            kept.append({"name": name, "world": world, **figures, "fixed": fixed_parts})
             print(sections[-1], flush=True)
     if arguments.write:
         text = words(sections, parts)
         put_figures(PAGE, Path(__file__).name, text)
         document = {
+            "command": command(),
             "date": time.strftime("%Y-%m-%d"),
             "machine": machine(),
             "weights_sha256": Bundle.open(bundled_path()).manifest.weights.sha256,
